@@ -17,7 +17,7 @@ __getattr__, __dir__, __all__ = attach(
     names={
         "System": "core",
         "Trajectory": "core",
-        "Reading": "core",
+        "Reading": "instruments",
         "Stop": "core",
         "Settled": "core",
         "Halted": "core",
