@@ -68,6 +68,6 @@ def test_bad_input():
         match(a, a, columns=["nds"])
     with pytest.raises(ValueError, match="2 points"):
         match(a, a, points=1)
+    wide = Trajectory.from_records([0, 1], {"val_loss": torch.tensor([2.0, 1.0]), "x": torch.ones(2, 3)})
     with pytest.raises(ValueError, match="one number per time"):
-        wide = Trajectory.from_records([0, 1], {"val_loss": torch.ones(2), "x": torch.ones(2, 3)})
         match(wide, wide, columns=["x"])

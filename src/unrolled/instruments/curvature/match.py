@@ -97,7 +97,8 @@ def match(
         return Matched("match", values, definition, status="no overlap", reason=reason)
 
     grid = torch.linspace(high, low, points, dtype=torch.float64)
-    values, notes = {}, []
+    values = {}
+    notes: list[str] = []
     for name in columns:
         left, right = (_interpolate(grid, curve[on], curve[name]) for curve in curves)
         values |= {f"{name}[a]": left, f"{name}[b]": right}
@@ -128,7 +129,7 @@ def _best_so_far(run: Trajectory, on: str, columns: list[str]) -> dict[str, Tens
 
 
 def _interpolate(grid: Tensor, x: Tensor, y: Tensor) -> Tensor:
-    """y at `grid`, linear in x; x falls strictly and covers the grid."""
+    """Values at `grid`, linear in x; x falls strictly and covers the grid."""
     x, y = x.flip(0), y.flip(0)
     right = torch.searchsorted(x, grid.contiguous()).clamp(1, len(x) - 1)
     left = right - 1
