@@ -8,7 +8,7 @@ Read these first: `fit.py`, `gpt.py`, `corpus.py`.
 """
 
 # Not lazy as elsewhere: `training.fit` is the function, and a later first import of the module of that name would
-# put the module there. It costs some 10 ms beyond torch.
+# put the module there. It costs some 20 ms beyond torch.
 from unrolled.training import checkpoint, gpt, parallel, schedules, tokenizer
 from unrolled.training.corpus import Batches, Corpus, corpus
 from unrolled.training.fit import Fit, fit, validation

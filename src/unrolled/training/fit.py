@@ -217,6 +217,7 @@ def validation(
     if count < 1:
         raise ValueError(f"validation needs at least one batch, got count={count}")
 
+    @torch.no_grad()
     def evaluate(model: nn.Module) -> dict[str, float]:
         summed, counted = 0.0, 0.0
         for index in range(count):
