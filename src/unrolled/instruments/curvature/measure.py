@@ -66,6 +66,7 @@ class Sums:
         decay: n <G, z_decay> and n <z_decay, HZ>.
         unused: names of parameters the loss does not depend on.
         method: what was used.
+        math_attention: fused attention had to be replaced by math attention.
         notes: what the reader should know.
     """
 
@@ -78,6 +79,7 @@ class Sums:
     decay: tuple[float, float]
     unused: tuple[str, ...] = ()
     method: str = ""
+    math_attention: bool = False
     notes: tuple[str, ...] = ()
 
     def pack(self) -> Tensor:
@@ -105,7 +107,13 @@ class Sums:
 
 
 def measure(
-    objective: Objective, step: Step, method: str, *, eps: float | None = None, rows: bool = True
+    objective: Objective,
+    step: Step,
+    method: str,
+    *,
+    eps: float | None = None,
+    rows: bool = True,
+    math_attention: bool = False,
 ) -> Sums:
     """Evaluate `step` by `method`; `"auto"` takes the cheapest that works and says why others did not.
 
@@ -115,12 +123,13 @@ def measure(
         method: one of `METHODS`.
         eps: step of the finite differences; by dtype when None.
         rows: whether a method that gives totals only will not do for `"auto"`.
+        math_attention: replace fused attention from the start.
 
     Raises:
         NotTwiceDifferentiable: the method does not work on this model.
         NotImplementedError: the jet meets an operator it has no rule for.
     """
-    with _eager():
+    with _eager(), _math_attention() if math_attention else contextlib.nullcontext():
         match method:
             case "jet":
                 return _by_jet(objective, step)
@@ -165,13 +174,11 @@ def _with_math(objective: Objective, step: Step, method: Method, name: str, *, c
         reason = _first_line(error)
         if "attention" not in reason:
             raise
-    from torch.nn.attention import SDPBackend, sdpa_kernel
-
-    with sdpa_kernel(SDPBackend.MATH):
+    with _math_attention():
         sums = _by_products(objective, step, method, name, check=check)
     why = f"{name} used math attention, as the fused kernel has no second derivative ({reason})"
     warnings.warn(f"curvature: {why}", stacklevel=5)
-    return replace(sums, notes=(*sums.notes, why))
+    return replace(sums, math_attention=True, notes=(*sums.notes, why))
 
 
 def _by_products(objective: Objective, step: Step, method: Method, name: str, *, check: bool = False) -> Sums:
@@ -290,6 +297,13 @@ def _eager() -> Generator[None]:
         return
     with torch.compiler.set_stance("force_eager"):
         yield
+
+
+def _math_attention() -> contextlib.AbstractContextManager[object]:
+    """Attention out of matmul and softmax, which can be differentiated twice."""
+    from torch.nn.attention import SDPBackend, sdpa_kernel
+
+    return sdpa_kernel(SDPBackend.MATH)
 
 
 def _first_line(error: BaseException) -> str:

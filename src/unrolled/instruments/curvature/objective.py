@@ -28,7 +28,7 @@ class Objective:
         loss_fn: the loss.
         params: name -> parameter that derivatives are taken in.
         batches: micro-batches; None for `loss_fn(model)`.
-        rng: the random state at which each batch begins.
+        rng: the random state at which each batch begins; None for where the one before ends.
         buffers: the buffers every evaluation starts from; those of now when None.
     """
 
@@ -38,7 +38,7 @@ class Objective:
         loss_fn: LossFn,
         params: Mapping[str, nn.Parameter],
         batches: Sequence[Any] | None = None,
-        rng: Sequence[RngState] | None = None,
+        rng: Sequence[RngState | None] | None = None,
         buffers: Buffers | None = None,
     ) -> None:
         self.model = model
