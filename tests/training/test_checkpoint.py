@@ -90,7 +90,12 @@ def test_tied_weights_are_stored_once_and_views_apart(tmp_path):
 
 
 def test_arrays_dtypes_and_devices(tmp_path):
-    tree = {"a": np.arange(4, dtype=np.uint32), "n": np.float64(2.5), "d": torch.bfloat16, "c": torch.device("cpu")}
+    tree = {
+        "a": np.arange(4, dtype=np.uint32),
+        "n": np.float64(2.5),
+        "d": torch.bfloat16,
+        "c": torch.device("cpu"),
+    }
     back = checkpoint.load(checkpoint.save(tmp_path / "x.safetensors", tree))
     assert isinstance(back["a"], np.ndarray)
     assert back["a"].dtype == np.uint32
@@ -148,7 +153,9 @@ def test_damaged_and_foreign_files(tmp_path):
 @contextlib.contextmanager
 def small_disk(folder, size="1m"):
     """A real file system of one MiB, where the machine lets us have one."""
-    made = subprocess.run(["mount", "-t", "tmpfs", "-o", f"size={size}", "tmpfs", folder], capture_output=True)
+    made = subprocess.run(
+        ["mount", "-t", "tmpfs", "-o", f"size={size}", "tmpfs", folder], capture_output=True
+    )
     if made.returncode:
         pytest.skip("this machine does not let a test mount a file system")
     try:
@@ -165,7 +172,9 @@ def test_a_full_disk_leaves_the_old_files(tmp_path):
         checkpoint.save_step(disk, 1, {"w": torch.ones(50_000)})
         checkpoint.save_step(disk, 2, {"w": torch.full((50_000,), 2.0)})
         before = {path.name: path.read_bytes() for path in disk.iterdir()}
-        with pytest.raises(OSError, match=r"could not write .*step-00000003.* Older checkpoints are unchanged"):
+        with pytest.raises(
+            OSError, match=r"could not write .*step-00000003.* Older checkpoints are unchanged"
+        ):
             checkpoint.save_step(disk, 3, {"w": torch.ones(250_000)})
         assert {path.name: path.read_bytes() for path in disk.iterdir()} == before
         assert checkpoint.load(checkpoint.latest(disk))["w"][0] == 2
@@ -191,7 +200,9 @@ def test_a_file_size_limit_leaves_the_old_file(tmp_path):
             print(error)
         """
     )
-    done = subprocess.run([sys.executable, "-c", script, str(tmp_path)], capture_output=True, text=True, check=True)
+    done = subprocess.run(
+        [sys.executable, "-c", script, str(tmp_path)], capture_output=True, text=True, check=True
+    )
     assert "could not write" in done.stdout
     assert "(0.4 MiB)" in done.stdout
     assert [path.name for path in tmp_path.iterdir()] == ["x.safetensors"]
@@ -257,7 +268,12 @@ def test_random_numbers_go_on(tmp_path):
     path = checkpoint.save(tmp_path / "x.safetensors", checkpoint.snapshot(model, generators=[generator]))
 
     def draw():
-        return [torch.rand(2).tolist(), random.random(), np.random.rand(), torch.rand(1, generator=generator).item()]  # noqa: NPY002
+        return [
+            torch.rand(2).tolist(),
+            random.random(),
+            np.random.rand(),
+            torch.rand(1, generator=generator).item(),
+        ]  # noqa: NPY002
 
     want = draw()
     draw()

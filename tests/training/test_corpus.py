@@ -23,7 +23,9 @@ def test_the_standard_library_is_the_default():
     assert text.sha256 == again.sha256
     assert 3e6 < len(text) < 3e7
     assert len(set(text.names)) == len(text.names) > 200
-    assert not any(part in f"/{name}" for name in text.names for part in ("/test/", "/tests/", "/idlelib/", "site-"))
+    assert not any(
+        part in f"/{name}" for name in text.names for part in ("/test/", "/tests/", "/idlelib/", "site-")
+    )
     facts = text.describe()
     assert facts["documents"] == int((text.tokens == END).sum()) == len(text.ends)
     assert facts["sha256"] == text.sha256
@@ -78,7 +80,7 @@ def test_a_named_file_is_read_whatever_its_name(tmp_path):
         ("blank.txt", b" \n\t", r"blank.txt is empty"),
         ("binary.txt", b"abc\0def", r"binary.txt is binary"),
         ("picture.txt", b"\x89PNG\r\n\0\0\0\rIHDR", r"picture.txt is binary"),
-        ("latin.txt", "é".encode("latin-1") + b" rest of it", r'latin.txt is not utf-8 \(byte 0\).*latin-1'),
+        ("latin.txt", "é".encode("latin-1") + b" rest of it", r"latin.txt is not utf-8 \(byte 0\).*latin-1"),
         ("wide.txt", "words".encode("utf-16"), r'wide.txt looks like UTF-16.*encoding="utf-16"'),
         ("torn.txt.gz", gzip.compress(b"x" * 1000)[:20], r"torn.txt.gz cannot be read"),
         ("fake.txt.gz", b"plain", r"fake.txt.gz cannot be read"),

@@ -58,8 +58,7 @@ def twin(model: GPT, row: torch.Tensor) -> torch.Tensor:
                 rows.append(sum(a * v[s] for s, a in enumerate(weights / weights.sum())))
             heads.append(rows)
         stream = [
-            x + w[at + "attn.o.weight"] @ torch.cat([head[t] for head in heads])
-            for t, x in enumerate(stream)
+            x + w[at + "attn.o.weight"] @ torch.cat([head[t] for head in heads]) for t, x in enumerate(stream)
         ]
         for t, x in enumerate(stream):
             up = w[at + "ffn.up.weight"] @ norm(x, w[at + "norm2.weight"])

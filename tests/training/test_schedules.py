@@ -22,9 +22,13 @@ def test_no_step_is_wasted_and_nothing_exceeds_one(factor):
 
 
 def test_closed_forms():
-    assert [schedules.linear(4, floor=0.2)(s) for s in range(6)] == pytest.approx([1, 0.8, 0.6, 0.4, 0.2, 0.2])
+    assert [schedules.linear(4, floor=0.2)(s) for s in range(6)] == pytest.approx(
+        [1, 0.8, 0.6, 0.4, 0.2, 0.2]
+    )
     cosine = schedules.cosine(8)
-    assert [cosine(s) for s in range(9)] == pytest.approx([(1 + math.cos(math.pi * s / 8)) / 2 for s in range(9)])
+    assert [cosine(s) for s in range(9)] == pytest.approx(
+        [(1 + math.cos(math.pi * s / 8)) / 2 for s in range(9)]
+    )
     hold = schedules.trapezoid(10, warmup=0, decay=5)
     assert [hold(s) for s in range(10)] == pytest.approx([1, 1, 1, 1, 1, 1, 0.8, 0.6, 0.4, 0.2])
     assert [schedules.trapezoid(4)(s) for s in range(4)] == [1, 1, 1, 1]
