@@ -1,0 +1,146 @@
+"""Citations: the papers that studies answer to, and the methods they use."""
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from unrolled.runs.config import nearest
+
+
+@dataclass(frozen=True)
+class Paper:
+    """A paper.
+
+    Attributes:
+        title: its title.
+        arxiv: its number there, e.g. `"2606.04662"`; empty if it has none.
+        bibtex: one BibTeX entry.
+    """
+
+    title: str = ""
+    arxiv: str = ""
+    bibtex: str = ""
+
+    @property
+    def url(self) -> str:
+        """Its page; empty without an arXiv number."""
+        return f"https://arxiv.org/abs/{self.arxiv}" if re.fullmatch(r"[\w./-]+", self.arxiv) else ""
+
+
+def paper(source: Any) -> Paper:
+    """The paper of a study: its `PAPER`, a mapping or an object with `title`, `arxiv` and `bibtex`.
+
+    Args:
+        source: `PAPER`, or None for a study without a paper.
+
+    Example:
+        >>> paper({"title": "On X", "arXiv": "2606.04662"}).url
+        'https://arxiv.org/abs/2606.04662'
+    """
+    if source is None:
+        return Paper()
+    pairs = source if isinstance(source, Mapping) else {name: getattr(source, name) for name in dir(source)}
+    lower = {str(name).lower(): value for name, value in pairs.items() if isinstance(value, str)}
+    return Paper(
+        title=lower.get("title", ""),
+        arxiv=re.sub(r"^arxiv:", "", lower.get("arxiv", ""), flags=re.IGNORECASE),
+        bibtex=lower.get("bibtex", "").strip(),
+    )
+
+
+def bibtex(*sources: Any) -> str:
+    """BibTeX of methods and papers, each once, in the order given.
+
+    Args:
+        sources: names of methods (the keys of `METHODS`), or the `PAPER` of a study. Nothing gives every method.
+
+    Raises:
+        ValueError: an unknown method (the nearest is suggested), or a paper without BibTeX.
+
+    Example:
+        >>> print(bibtex("polar_express").splitlines()[0])
+        @misc{amsel2025polar,
+        >>> bibtex("moun")
+        Traceback (most recent call last):
+        ValueError: no method 'moun'; did you mean 'muon'? There are muon, ...
+    """
+    entries: list[str] = []
+    for source in sources or METHODS:
+        if isinstance(source, str):
+            if source not in METHODS:
+                raise ValueError(
+                    f"no method {source!r}{nearest(source, METHODS)} There are {', '.join(METHODS)}"
+                )
+            entries.append(METHODS[source])
+            continue
+        found = paper(source)
+        if not found.bibtex:
+            raise ValueError(f"the paper {found.title or source!r} has no BibTeX: give its PAPER a `bibtex`")
+        entries.append(found.bibtex)
+    return "\n\n".join(dict.fromkeys(entries))
+
+
+METHODS: dict[str, str] = {
+    "muon": """@misc{jordan2024muon,
+  author = {Jordan, Keller and Jin, Yuchen and Boza, Vlado and You, Jiacheng and Cesista, Franz and Newhouse, Laker
+            and Bernstein, Jeremy},
+  title = {Muon: An optimizer for hidden layers in neural networks},
+  year = {2024},
+  url = {https://kellerjordan.github.io/posts/muon/}
+}""",
+    "polar_express": """@misc{amsel2025polar,
+  author = {Amsel, Noah and Persson, David and Musco, Christopher and Gower, Robert M.},
+  title = {The Polar Express: Optimal Matrix Sign Methods and Their Application to the Muon Algorithm},
+  year = {2025},
+  eprint = {2505.16932},
+  archivePrefix = {arXiv}
+}""",
+    "match_rms": """@misc{liu2025muon,
+  author = {Liu, Jingyuan and others},
+  title = {Muon is Scalable for {LLM} Training},
+  year = {2025},
+  eprint = {2502.16982},
+  archivePrefix = {arXiv}
+}""",
+    "adam": """@inproceedings{kingma2015adam,
+  author = {Kingma, Diederik P. and Ba, Jimmy},
+  title = {Adam: A Method for Stochastic Optimization},
+  booktitle = {International Conference on Learning Representations},
+  year = {2015},
+  eprint = {1412.6980},
+  archivePrefix = {arXiv}
+}""",
+    "adamw": """@inproceedings{loshchilov2019decoupled,
+  author = {Loshchilov, Ilya and Hutter, Frank},
+  title = {Decoupled Weight Decay Regularization},
+  booktitle = {International Conference on Learning Representations},
+  year = {2019},
+  eprint = {1711.05101},
+  archivePrefix = {arXiv}
+}""",
+    "directional_sharpness": """@misc{pan2023toward,
+  author = {Pan, Yan and Li, Yuanzhi},
+  title = {Toward Understanding Why Adam Converges Faster Than {SGD} for Transformers},
+  year = {2023},
+  eprint = {2306.00204},
+  archivePrefix = {arXiv}
+}""",
+    "hessian_vector_product": """@article{pearlmutter1994fast,
+  author = {Pearlmutter, Barak A.},
+  title = {Fast Exact Multiplication by the {Hessian}},
+  journal = {Neural Computation},
+  volume = {6},
+  number = {1},
+  pages = {147--160},
+  year = {1994}
+}""",
+    "arpack": """@book{lehoucq1998arpack,
+  author = {Lehoucq, Richard B. and Sorensen, Danny C. and Yang, Chao},
+  title = {{ARPACK} Users' Guide: Solution of Large-Scale Eigenvalue Problems with Implicitly Restarted {Arnoldi}
+           Methods},
+  publisher = {SIAM},
+  year = {1998}
+}""",
+}
+"""Methods that the package uses: name -> BibTeX."""
