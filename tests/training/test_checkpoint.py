@@ -264,7 +264,7 @@ def test_snapshot_and_restore(tmp_path, kind):
 
 def test_random_numbers_go_on(tmp_path):
     model, generator = net(), torch.Generator().manual_seed(3)
-    torch.rand(5), random.random(), np.random.rand(3), torch.rand(2, generator=generator)  # noqa: NPY002
+    torch.rand(5), random.random(), np.random.rand(3), torch.rand(2, generator=generator)
     path = checkpoint.save(tmp_path / "x.safetensors", checkpoint.snapshot(model, generators=[generator]))
 
     def draw():
@@ -273,7 +273,7 @@ def test_random_numbers_go_on(tmp_path):
             random.random(),
             np.random.rand(),
             torch.rand(1, generator=generator).item(),
-        ]  # noqa: NPY002
+        ]
 
     want = draw()
     draw()

@@ -297,7 +297,7 @@ def test_resumed_equals_uninterrupted_bit_for_bit(tmp_path, optimizer):
 def test_a_longer_run_goes_on_from_a_finished_one(tmp_path):
     whole, want = train(None, "adamw")
     train(tmp_path, "adamw", steps=8)
-    again, same = train(tmp_path, "adamw", steps=8)  # nothing left to do
+    _, same = train(tmp_path, "adamw", steps=8)  # nothing left to do
     assert same.step == same.resumed == 8
     resumed, got = train(tmp_path, "adamw", steps=12)
     assert got.resumed == 8

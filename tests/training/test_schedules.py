@@ -1,3 +1,4 @@
+import itertools
 import math
 
 import pytest
@@ -18,7 +19,7 @@ def test_no_step_is_wasted_and_nothing_exceeds_one(factor):
     values = [factor(step) for step in range(50)]
     assert values[:5] == pytest.approx([0.2, 0.4, 0.6, 0.8, 1.0])
     assert all(0 < v <= 1 for v in values)
-    assert all(b <= a for a, b in zip(values[5:], values[6:]))
+    assert all(b <= a for a, b in itertools.pairwise(values[5:]))
 
 
 def test_closed_forms():
