@@ -140,7 +140,7 @@ def assemble(
         predicted=predicted,
         actual=actual,
         remainder=remainder,
-        flagged=not abs(remainder) <= FLAG_ABOVE * abs(actual),
+        flagged=not (math.isfinite(actual) and abs(remainder) <= FLAG_ABOVE * abs(actual)),
         nds=nds,
         norm=math.sqrt(square),
         within=within,

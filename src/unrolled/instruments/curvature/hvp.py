@@ -106,7 +106,8 @@ def forward_over_reverse(objective: Objective, b: int, vectors: Iterable[Vector]
                 loss, count = objective.batch_loss(b)
                 if not loss.requires_grad:
                     raise _constant(b)
-                grads = torch.autograd.grad(loss, duals, allow_unused=True)
+                # create_graph picks backward formulas made of plain operators, which have forward-mode rules
+                grads = torch.autograd.grad(loss, duals, create_graph=True, allow_unused=True)
             parts = [None if g is None else forward_ad.unpack_dual(g) for g in grads]
             value = forward_ad.unpack_dual(loss).primal.detach()
             gradient = [None if part is None else part.primal.detach() for part in parts]

@@ -92,8 +92,8 @@ def rounding_note(params: Sequence[Tensor], z: Sequence[Tensor], after: Sequence
     low = [(p, v, a) for p, v, a in zip(params, z, after) if p.dtype in (torch.bfloat16, torch.float16)]
     if not low:
         return ()
-    asked = sum(float(v.double().square().sum()) for _, v, _ in low)
-    missed = sum(float((p.double() - a.double() - v.double()).square().sum()) for p, v, a in low)
+    asked = sum(float(v.detach().double().square().sum()) for _, v, _ in low)
+    missed = sum(float((p.detach().double() - a.double() - v.double()).square().sum()) for p, v, a in low)
     share = (missed / asked) ** 0.5 if asked else 0.0
     if share < 0.01:
         return ()
