@@ -39,5 +39,21 @@ def test_unknown_method_suggests_the_nearest():
 
 
 def test_paper_without_bibtex_is_an_error_that_says_what_to_do():
-    with pytest.raises(ValueError, match="give its PAPER a `bibtex`"):
+    with pytest.raises(ValueError, match="give its PAPER authors and a year, or a `bibtex`"):
         bibtex({"title": "T"})
+
+
+def test_bibtex_is_made_from_authors_title_and_year():
+    found = paper(
+        {"title": "Why X? A View", "authors": "Ann B. Lee, Ö. Ek", "year": 2026, "arxiv": "2606.04662"}
+    )
+    assert (
+        found.bibtex
+        == """@misc{lee2026why,
+  author = {Ann B. Lee and Ö. Ek},
+  title = {{Why X? A View}},
+  year = {2026},
+  eprint = {2606.04662},
+  archivePrefix = {arXiv}
+}"""
+    )

@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from unrolled.runs.config import nearest
@@ -15,12 +15,16 @@ class Paper:
     Attributes:
         title: its title.
         arxiv: its number there, e.g. `"2606.04662"`; empty if it has none.
-        bibtex: one BibTeX entry.
+        bibtex: one BibTeX entry; made from authors, title and year where a study gives none.
+        authors: their names, with commas between.
+        year: of publication.
     """
 
     title: str = ""
     arxiv: str = ""
     bibtex: str = ""
+    authors: str = ""
+    year: str = ""
 
     @property
     def url(self) -> str:
@@ -29,7 +33,8 @@ class Paper:
 
 
 def paper(source: Any) -> Paper:
-    """The paper of a study: its `PAPER`, a mapping or an object with `title`, `arxiv` and `bibtex`.
+    """The paper of a study: its `PAPER`, a mapping or an object with `title`, `arxiv`, `bibtex`,
+    `authors` and `year`.
 
     Args:
         source: `PAPER`, or None for a study without a paper.
@@ -41,12 +46,30 @@ def paper(source: Any) -> Paper:
     if source is None:
         return Paper()
     pairs = source if isinstance(source, Mapping) else {name: getattr(source, name) for name in dir(source)}
-    lower = {str(name).lower(): value for name, value in pairs.items() if isinstance(value, str)}
-    return Paper(
+    lower = {str(name).lower(): str(value) for name, value in pairs.items() if isinstance(value, str | int)}
+    found = Paper(
         title=lower.get("title", ""),
         arxiv=re.sub(r"^arxiv:", "", lower.get("arxiv", ""), flags=re.IGNORECASE),
         bibtex=lower.get("bibtex", "").strip(),
+        authors=lower.get("authors", ""),
+        year=lower.get("year", ""),
     )
+    return found if found.bibtex else replace(found, bibtex=_entry(found))
+
+
+def _entry(found: Paper) -> str:
+    """A BibTeX entry from authors, title and year; empty when one of them is missing."""
+    names = [name.strip() for name in found.authors.split(",") if name.strip()]
+    if not (names and found.title and found.year):
+        return ""
+    first = re.sub(r"\W", "", found.title.split()[0])
+    surname = re.sub(r"\W", "", names[0].split()[-1])
+    key = f"{surname}{found.year}{first}".lower()
+    fields = {"author": " and ".join(names), "title": f"{{{found.title}}}", "year": found.year}
+    if found.arxiv:
+        fields |= {"eprint": found.arxiv, "archivePrefix": "arXiv"}
+    lines = ",\n".join(f"  {name} = {{{value}}}" for name, value in fields.items())
+    return f"@misc{{{key},\n{lines}\n}}"
 
 
 def bibtex(*sources: Any) -> str:
@@ -76,7 +99,9 @@ def bibtex(*sources: Any) -> str:
             continue
         found = paper(source)
         if not found.bibtex:
-            raise ValueError(f"the paper {found.title or source!r} has no BibTeX: give its PAPER a `bibtex`")
+            raise ValueError(
+                f"the paper {found.title or source!r} has no BibTeX: give its PAPER authors and a year, or a `bibtex`"
+            )
         entries.append(found.bibtex)
     return "\n\n".join(dict.fromkeys(entries))
 

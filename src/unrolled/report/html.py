@@ -7,7 +7,8 @@ from typing import Any
 
 from unrolled.core import require
 from unrolled.report import section
-from unrolled.runs import Run, atomic
+from unrolled.runs import atomic
+from unrolled.runs.run import Run
 
 Source = str | os.PathLike[str] | Run
 

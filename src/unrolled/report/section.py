@@ -11,9 +11,9 @@ from typing import Any
 
 from unrolled.report import figures, text
 from unrolled.report.citations import Paper, bibtex, paper
-from unrolled.runs import Run
 from unrolled.runs import study as studies
 from unrolled.runs.claims import Claim
+from unrolled.runs.run import Run
 
 TOTAL = 2_400_000
 """Bytes that the figures of one file may take together."""
