@@ -1,0 +1,159 @@
+# pyright: reportUnknownMemberType=false, reportUnknownVariableType=false, reportUnknownArgumentType=false
+"""How fast a sequence of steps shrinks: a linear recurrence fitted to it, or the slope of its logarithm."""
+
+import cmath
+import math
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+GOOD_FIT = 0.05
+"""Largest relative misfit at which a recurrence is believed; above it the slope of the logarithm is used."""
+
+GOOD_LINE = 0.5
+"""Largest relative misfit at which that slope is believed; above it (chaos, noise, a cycle) the rate is NaN."""
+
+
+@dataclass(frozen=True)
+class Decay:
+    """The dominant mode of a sequence d_k ~ lambda^k.
+
+    Attributes:
+        rate: |lambda|, the factor per step of the sequence; NaN when it could not be read.
+        error: its standard error.
+        angle: |arg lambda| in radians per step of the sequence; NaN when unknown.
+        misfit: root of unexplained over total sum of squares, of the fit that was used.
+        first, last: indices of the first and last element used.
+        method: how it was read.
+        reason: why `rate` is NaN.
+    """
+
+    rate: float
+    error: float
+    angle: float
+    misfit: float
+    first: int
+    last: int
+    method: str
+    reason: str = ""
+
+
+def decay(steps: Tensor, floor: Tensor) -> Decay:
+    """Read the dominant mode of `steps`, `[m, n]`, from the stretch before they sink below `floor`, `[m]`.
+
+    A linear system near its limit makes differences d_{k+1} = M d_k, so d obeys a short linear recurrence: of order 1
+    when one real mode dominates, of order 2 for a complex pair (a damped oscillation) or two real modes. The
+    recurrence is fitted by least squares over d_s ... d_{m-1}. An early start s keeps modes that die out; a late one
+    keeps rounding. So s runs over a grid that leaves at least the last quarter, and the fit of least misfit is taken.
+    When none explains the sequence (many modes of equal modulus, noise), the slope of log |d_k| over the last half is
+    used instead, with its standard error and without an angle; or nothing, when that is no line either.
+    """
+    size = steps.norm(dim=1)
+    sunk = (size <= floor).nonzero()
+    usable = int(sunk[0]) if len(sunk) else len(size)
+    if usable < 3:
+        return nothing(
+            f"fewer than 3 steps are larger than rounding ({usable}): there is no decay to fit", 0, usable - 1
+        )
+    # An isometry: at most `usable` coordinates per step, however many entries the state has.
+    columns = (steps[:usable] / size[:usable].max()).mT
+    d = torch.linalg.qr(columns).R.mT if columns.shape[0] > usable else columns.mT
+    shortest = max(6, usable // 4) if usable >= 6 else usable
+    starts = torch.linspace(0, usable - shortest, 24).long().unique().tolist()
+    best = min((_recurrence(d[start:], start) for start in starts), key=lambda fit: fit.misfit)
+    if best.misfit <= GOOD_FIT:
+        return best
+    return slope(size[:usable], torch.arange(usable, dtype=torch.float64))
+
+
+def nothing(reason: str, first: int, last: int) -> Decay:
+    """No rate, and why."""
+    return Decay(*[math.nan] * 4, first=first, last=max(last, first), method="none", reason=reason)
+
+
+def _recurrence(d: Tensor, start: int) -> Decay:
+    """Order 1 or 2, whichever the data can tell apart, over all of `d`."""
+    one = _solve(d[1:], [d[:-1]])
+    fits = [(one, (one.coefficients[0] + 0j, math.inf))]
+    if len(d) >= 6 or (len(d) >= 4 and d.shape[1] >= 2):
+        two = _solve(d[2:], [d[1:-1], d[:-2]])
+        # One mode alone makes both columns parallel: then order 2 has nothing to add.
+        if two.condition < 1e10 and two.misfit < one.misfit / 10:
+            fits.append((two, _dominant(d, *two.coefficients)))
+    fit, (root, other) = fits[-1]
+    order = len(fit.coefficients)
+    if order == 1:
+        error = fit.errors(torch.ones(1, dtype=torch.complex128))
+    else:
+        gap = 2 * root - fit.coefficients[0]
+        error = fit.errors(torch.tensor([root, 1.0]) / gap) if gap else other
+    last = start + len(d) - 1
+    return Decay(
+        abs(root),
+        error,
+        abs(cmath.phase(root)),
+        fit.misfit,
+        start,
+        last,
+        f"linear recurrence of order {order}",
+    )
+
+
+@dataclass(frozen=True)
+class _Fit:
+    """Least squares: coefficients, relative misfit, condition number and covariance."""
+
+    coefficients: list[float]
+    misfit: float
+    condition: float
+    covariance: Tensor
+
+    def errors(self, gradient: Tensor) -> float:
+        """Standard error of a number whose derivative by the coefficients is `gradient`."""
+        g = gradient.to(torch.complex128)
+        return math.sqrt(max(0.0, float((g.conj() @ self.covariance.to(torch.complex128) @ g).real)))
+
+
+def _solve(target: Tensor, regressors: list[Tensor]) -> _Fit:
+    """Fit target_k = sum_j c_j regressor_jk, all entries of all k alike."""
+    X, y = torch.stack([r.reshape(-1) for r in regressors], dim=1), target.reshape(-1)
+    U, S, Vh = torch.linalg.svd(X, full_matrices=False)
+    inverse = torch.where(S / S[0] > 1e-14, 1 / S, torch.zeros_like(S))
+    c = Vh.mT @ (inverse * (U.mT @ y))
+    rest = y - X @ c
+    freedom = max(1, len(y) - len(c))
+    spread = (Vh.mT * inverse) @ (Vh.mT * inverse).mT * (rest @ rest) / freedom
+    misfit = float(rest.norm() / y.norm()) if bool(y.norm() > 0) else math.inf
+    return _Fit(c.tolist(), misfit, float(S[0] / S[-1]) if bool(S[-1] > 0) else math.inf, spread)
+
+
+def _dominant(d: Tensor, a: float, b: float) -> tuple[complex, float]:
+    """Of the roots of z^2 = a z + b, the one with more weight at the end of the window; and their distance.
+
+    The other root may fit nothing but rounding and have any modulus. (d_{k+1} - z_2 d_k) is all mode 1.
+    """
+    root = cmath.sqrt(a * a + 4 * b)
+    first, second = (a + root) / 2, (a - root) / 2
+    if abs(root.imag) > 0:
+        return first, abs(first - second)
+    weights = [float((d[-1] - z.real * d[-2]).norm()) for z in (second, first)]
+    return (first if weights[0] >= weights[1] else second), abs(first - second)
+
+
+def slope(size: Tensor, t: Tensor) -> Decay:
+    """The factor per unit of t, from the slope of log |d| against t over the last half; it asks for no even spacing."""
+    first, last = max(0, min(len(size) // 2, len(size) - 3)), len(size) - 1
+    if len(size) < 3 or not bool((size[first:] > 0).all()):
+        return nothing("fewer than 3 positive residuals in the last half", first, last)
+    y, t = size[first:].log(), t[first:] - t[first:].mean()
+    gradient = float(t @ y / (t @ t))
+    wiggle, rest = y - y.mean(), y - y.mean() - gradient * t
+    misfit = float(rest.norm() / wiggle.norm()) if bool(wiggle.norm() > 0) else 0.0
+    if misfit > GOOD_LINE and float(rest.square().mean().sqrt()) > 1e-9:
+        return nothing(
+            f"the log of the residual follows no line over the last half (misfit {misfit:.2g})", first, last
+        )
+    error = math.sqrt(float(rest @ rest) / max(1, len(y) - 2) / float(t @ t))
+    rate, method = math.exp(gradient), "slope of the log of the residual"
+    return Decay(rate, rate * error, math.nan, misfit, first, last, method)
