@@ -1,0 +1,1 @@
+"""Speed and memory, measured beside named peers in one run; dated records live in `records/`."""
