@@ -46,7 +46,9 @@ def one_process():
     made = {}
     for name, dtype in (("float32", torch.float32), ("float64", torch.float64)):
         model = work.plain(dtype)
-        made[name] = {"history": work.train(model, world, dtype).history, "model": model.state_dict()}
+        result, probe = work.train(model, world)
+        records = [record.state_dict() for record in probe.records]
+        made[name] = {"history": result.history, "model": model.state_dict(), "probe": records}
     return made
 
 
@@ -63,6 +65,14 @@ def test_two_processes_do_what_one_does(two_processes, one_process, kind, dtype,
     torch.testing.assert_close(many["history"]["grad_norm"], one["history"]["grad_norm"], **relative)
     assert many["model"].keys() == one["model"].keys()
     torch.testing.assert_close(many["model"], dict(one["model"]), **relative)
+
+
+def test_the_probe_sees_one_step_whatever_the_processes(two_processes, one_process):
+    many, one = two_processes["float64"]["probe"], one_process["float64"]["probe"]
+    assert [r["step"] for r in many] == [r["step"] for r in one] == [0, 3, 6]
+    for a, b in zip(many, one):
+        for name in ("loss", "gain", "penalty", "actual", "norm", "nds", "count"):
+            assert a[name] == pytest.approx(b[name], rel=1e-9, abs=1e-12)
 
 
 def test_fsdp_holds_half_of_the_model_each(two_processes):

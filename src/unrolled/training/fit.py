@@ -134,9 +134,9 @@ def fit(
     main = parallel.rank() == 0
     done, position = Fit(), 0
     if checkpoint is not None and (newest := _newest(checkpoint, resume, model)) is not None:
-        saved = checkpoints.load(newest)
-        done, position, rates = _recall(saved, newest, probe)
+        saved = _load(newest)
         checkpoints.restore(saved, model, optimizer, generators=generators, source=newest)
+        done, position, rates = _recall(saved["fit"], probe)
     draw = _source(batches, position)
     every = checkpoint_every or max(1, steps // 10)
 
@@ -168,12 +168,13 @@ def fit(
             if schedule:
                 _set_rates(optimizer, rates, schedule(step))
             optimizer.zero_grad(set_to_none=True)
-            with probe.step(micro) if probe is not None else nullcontext():
-                loss, norm, count = _gradient(model, micro, loss_fn, parameters, amp, clip)
-                finite = math.isfinite(loss) and math.isfinite(norm)
-                if finite:
+            try:
+                with probe.step(micro) if probe is not None else nullcontext():
+                    loss, norm, count = _gradient(model, micro, loss_fn, parameters, amp, clip)
+                    if not (math.isfinite(loss) and math.isfinite(norm)):
+                        raise _NotFinite  # leaves the probe without a record: there is no step to account for
                     optimizer.step()
-            if not finite:
+            except _NotFinite:
                 done.stop = _nonfinite(step, loss, count, model)
                 break
             position += accumulate
@@ -199,6 +200,10 @@ def fit(
         if schedule:
             _set_rates(optimizer, rates, 1.0)
     return done
+
+
+class _NotFinite(Exception):
+    """A loss or a gradient is not finite."""
 
 
 _EXHAUSTED = "pass a function of the step index, or an iterable that can be started again"
@@ -387,12 +392,16 @@ def _record(done: Fit, position: int, rates: list[float], probe: Any) -> dict[st
     }
 
 
-def _recall(saved: dict[str, Any], source: Path, probe: Any) -> tuple[Fit, int, list[float]]:
+def _load(source: Path) -> dict[str, Any]:
+    saved = checkpoints.load(source)
     if "fit" not in saved:
         raise ValueError(
             f"{source} was not written by fit: restore it with checkpoint.restore, or choose another folder"
         )
-    kept = saved["fit"]
+    return saved
+
+
+def _recall(kept: dict[str, Any], probe: Any) -> tuple[Fit, int, list[float]]:
     history = {name: values.tolist() for name, values in kept["history"].items()}
     if kept["probe"] is not None and hasattr(probe, "load_state_dict"):
         probe.load_state_dict(kept["probe"])
