@@ -134,7 +134,7 @@ class InfluenceReading(Reading):
             ax.invert_yaxis()
             for color, label in ((COLORS[1], "raises"), (COLORS[0], "lowers")):
                 if color in colors:
-                    ax.barh([], [], color=color, label=f"{label} the read-out")
+                    ax.plot([], [], marker="s", linestyle="", color=color, label=f"{label} the read-out")
             ax.legend(frameon=False, loc="lower right")
             ax.set_xlabel("share of the influence")
             ax.set_ylabel("row")

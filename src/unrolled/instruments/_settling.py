@@ -48,7 +48,8 @@ def settling(
         max_period: longest cycle searched for, in records; a third of the records, at most 64, when None.
 
     Returns:
-        Along t of the later record: `residual` and `norm` (Euclidean), per step. Numbers: `kind`, `settled_at` (the
+        Along t of the later record: `residual` and `norm` (Euclidean), per step; for a whole-numbered cycle also
+        `return`, max |x_i - x_{i-p}| (NaN before t = p). Numbers: `kind`, `settled_at` (the
         first t from which no residual exceeds `tol`; for a whole-numbered cycle, from which every return is within
         it; else NaN), `rate`, `rate_error` (standard error), `period` (steps per turn of the cycle, or of the spiral
         into a fixed point; 2 when it alternates; inf when it comes in straight; NaN when unknown), `remaining`
@@ -107,7 +108,7 @@ def settling(
         notes.append("the records are not evenly spaced: no cycle was searched for, and the rate is a slope")
     return SettlingReading(
         "settling",
-        {"residual": residual, "norm": norm, **numbers},
+        {"residual": residual, "norm": norm, **_returns(x, found, float(dt[0])), **numbers},
         f"residual of {name}: max |x_(i+1) - x_i| per step; {found.kind}",
         units=f"units of {name} per step",
         index=("t", trajectory.t[1:]),
@@ -122,17 +123,22 @@ class SettlingReading(Reading):
     """How a trajectory comes to rest."""
 
     def columns(self) -> dict[str, Tensor]:
-        """Residual and norm."""
-        return {name: self.values[name] for name in ("residual", "norm")}
+        """Residual, norm and, for a cycle, return."""
+        return {name: self.values[name] for name in ("residual", "norm", "return") if name in self.values}
 
     def plot(self, ax: Any = None) -> Any:
         """The residual on a logarithmic axis, the tolerance, the time to settle, and the fitted rate."""
         ax = axes(ax)
         assert self.index is not None
-        t, residual = self.index[1].double().cpu(), self["residual"]
-        shown = torch.where(residual > 0, residual, torch.full_like(residual, math.nan))
-        ax.semilogy(t.numpy(), shown.numpy(), color=COLORS[0], linewidth=1.2, label="residual")
-        self._draw_rate(ax, t, shown)
+        t, curves = self.index[1].double().cpu(), {"residual": self["residual"]}
+        if "return" in self.values:
+            curves[f"distance from {self['period']:g} steps before"] = self["return"]
+        shown = t
+        for (label, curve), color in zip(curves.items(), (COLORS[0], COLORS[3])):
+            shown = torch.where(curve > 0, curve, torch.full_like(curve, math.nan))
+            ax.semilogy(t.numpy(), shown.numpy(), color=color, linewidth=1.2, label=label)
+        if self["kind"] != "limit cycle" or "return" in self.values:
+            self._draw_rate(ax, t, shown)
         if self["tol"] > 0:
             ax.axhline(self["tol"], color="0.6", linewidth=0.8, linestyle=":", label="tol")
         if math.isfinite(self["settled_at"]):
@@ -314,6 +320,16 @@ def _smooth_cycle(case: _Case, speed: Decay) -> float:
                     return 2 * math.pi / speed.angle
                 return (lags[i] + (before - after) / (2 * bend)) * spacing
     return math.nan
+
+
+def _returns(x: Tensor, found: _Found, spacing: float) -> dict[str, Tensor]:
+    """Distance from one whole-numbered period before, along t."""
+    if found.kind != "limit cycle" or math.isnan(found.settled_at):
+        return {}
+    p = round(found.period / spacing)
+    apart = torch.full((len(x) - 1,), math.nan, dtype=torch.float64)
+    apart[p - 1 :] = (x[p:] - x[:-p]).abs().amax(dim=1)
+    return {"return": apart}
 
 
 def _remaining(found: _Found, norm: Tensor, spacing: float) -> float:

@@ -164,7 +164,7 @@ class SpectrumReading(Reading):
             ax.set_aspect("equal", adjustable="datalim")
             ax.set_xlabel("real part")
             ax.set_ylabel("imaginary part")
-            ax.legend(frameon=False, loc="upper right", fontsize="small")
+            ax.legend(frameon=False, loc="best", fontsize="small")
         ax.set_title(
             f"spectrum: radius {self['radius']:.4g}" + ("" if self.status == "ok" else f" ({self.status})")
         )
