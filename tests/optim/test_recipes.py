@@ -151,7 +151,7 @@ def test_interleaved_heads_are_whole_or_by_head_or_refused() -> None:
 
 def test_bad_input() -> None:
     matrix = {"attn.qkv.weight": torch.ones(12, 4)}
-    with pytest.raises(ValueError, match="'OV'.*choose one of VO.*re.compile"):
+    with pytest.raises(ValueError, match="'OV'.*choose one of VO.*did you mean 'VO'.*re.compile"):
         recipes.assign(matrix, "OV")
     with pytest.raises(ValueError, match=r"'FFN' gives no matrix.*attn.qkv.weight \(QKV\)"):
         recipes.assign(matrix, "FFN")

@@ -35,7 +35,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 Recipe = str | re.Pattern[str] | Callable[[str, Any], bool]
 Fused = str | Sequence[int]
@@ -150,6 +150,7 @@ def assign(
     fused: Fused = "split",
     head_size: int | None = None,
     embeddings: frozenset[str] = frozenset(),
+    must_find: bool = True,
 ) -> dict[str, Layout | None]:
     """Give every parameter its layout under Muon, or None for AdamW.
 
@@ -159,6 +160,7 @@ def assign(
         fused: `"split"`, `"whole"`, or the sizes along the output axis.
         head_size: rows per head; None for no split into heads.
         embeddings: names known to be embeddings whatever they are called.
+        must_find: refuse a recipe that gives Muon nothing.
 
     Raises:
         ValueError: an unknown recipe; a recipe that finds no matrix; one that asks for a vector; a fused projection
@@ -190,13 +192,23 @@ def assign(
             wanted = RECIPES["all"] | ({what} if what in ("embedding", "head") else set())
             layout = _cut(name, tensor, what, wanted, fused, head_size) if chosen else None
         layouts[name] = layout if layout is not None and any(part[-1] for part in layout) else None
-    if named and not any(layouts.values()):
-        some = ", ".join(f"{name} ({role(name)})" for name in list(named)[:4])
-        raise ValueError(
-            f"the recipe {recipe!r} gives no matrix to Muon among {len(named)} parameters, such as {some}: pass another "
-            "recipe, a compiled regular expression, or a function (name, parameter) -> bool"
-        )
+    if named and must_find:
+        refuse_empty(layouts, recipe)
     return layouts
+
+
+def refuse_empty(layouts: Mapping[str, Layout | None], recipe: Recipe) -> None:
+    """Refuse a recipe that found no matrix.
+
+    Raises:
+        ValueError: it did not; the message shows what some names were taken for.
+    """
+    if not any(layouts.values()):
+        some = ", ".join(f"{name} ({role(name)})" for name in list(layouts)[:4])
+        raise ValueError(
+            f"the recipe {recipe!r} gives no matrix to Muon among {len(layouts)} parameters, such as {some}: pass "
+            "another recipe, a compiled regular expression, or a function (name, parameter) -> bool"
+        )
 
 
 def whole(tensor: Tensor, name: str = "") -> Layout:
@@ -243,6 +255,16 @@ def assemble(parts: Sequence[Tensor], layout: Layout, like: Tensor) -> Tensor:
         pieces.append(piece.mT if axis == 1 else piece)
     joined = pieces[0] if len(pieces) == 1 else torch.cat(pieces, dim=layout[0][0])
     return joined.reshape(like.shape)
+
+
+def embedding_names(model: Any) -> frozenset[str]:
+    """Weights of embedding modules of a model, whatever they are called; none when it is no `nn.Module`."""
+    if not isinstance(model, nn.Module):
+        return frozenset()
+    kinds = nn.Embedding | nn.EmbeddingBag
+    return frozenset(
+        f"{n}.weight" if n else "weight" for n, m in model.named_modules() if isinstance(m, kinds)
+    )
 
 
 def muon_mask(layout: Layout, like: Tensor) -> Tensor:
@@ -326,7 +348,8 @@ def _heads(name: str, length: int, head_size: int | None) -> int:
 
 def _check_options(recipe: Any, fused: Any, head_size: Any) -> None:
     if isinstance(recipe, str) and recipe not in RECIPES:
-        near = difflib.get_close_matches(recipe, RECIPES, n=1, cutoff=0.3)
+        folded = {name.lower(): name for name in RECIPES}
+        near = [folded[found] for found in difflib.get_close_matches(recipe.lower(), folded, n=1, cutoff=0.3)]
         raise ValueError(
             f"unknown recipe {recipe!r}: choose one of {', '.join(RECIPES)}"
             + (f" (did you mean {near[0]!r}?)" if near else "")

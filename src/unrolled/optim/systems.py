@@ -190,7 +190,7 @@ def muon(
     def names_of(leaves: dict[str, Tensor]) -> None:
         layouts.update(
             recipes.assign(
-                leaves, recipe, fused=fused, head_size=head_size, embeddings=_embedding_names(params)
+                leaves, recipe, fused=fused, head_size=head_size, embeddings=recipes.embedding_names(params)
             )
         )
 
@@ -365,8 +365,10 @@ def _gradient(of: Callable[[list[Tensor]], Tensor], at: list[Tensor]) -> list[Te
 
 
 def _transformed() -> bool:
-    """Whether a torch.func transform (jvp, vjp, vmap) is under way: autograd.grad does not work inside one, and
-    torch.func.grad does not work inside a checkpointed segment."""
+    """Whether a torch.func transform (jvp, vjp, vmap) is under way.
+
+    autograd.grad does not work inside one, torch.func.grad does not work inside a checkpointed segment.
+    """
     try:
         torch.empty(0).requires_grad_()  # refused inside a transform
     except RuntimeError:
@@ -390,16 +392,6 @@ def _floats(params: Any) -> dict[str, Tensor]:
 
 def _is_maker(params: Any) -> bool:
     return callable(params) and not isinstance(params, nn.Module | Tensor | Mapping)
-
-
-def _embedding_names(params: Any) -> frozenset[str]:
-    """Weights of embedding modules, whatever they are called."""
-    if not isinstance(params, nn.Module):
-        return frozenset()
-    kinds = nn.Embedding | nn.EmbeddingBag
-    return frozenset(
-        f"{n}.weight" if n else "weight" for n, m in params.named_modules() if isinstance(m, kinds)
-    )
 
 
 def _at(schedule: Schedule, step: Any) -> Any:
