@@ -153,6 +153,8 @@ def _advance(system: System, input_at: Any, read: Any, record: Any, every: int, 
             state, series = run(state, inputs, len(segment), rng=rng, record=list(record))
             return state, [(step, {n: v[i] for n, v in series.items()}) for i, step in enumerate(segment)]
         state = run(state, inputs, len(segment), rng=rng)
+        if record == {}:
+            return state, [(step, {}) for step in segment if step % every == 0]
         return state, [(segment[-1], read(state))] if segment[-1] % every == 0 else []
 
     run: Any = getattr(system, "run", None) if grad == "none" and until is None else None
@@ -243,6 +245,8 @@ def _reader(system: System, state: Any, record: Any) -> Callable[[Any], dict[str
             raise TypeError(
                 f"record {name!r} is a {type(value).__name__}; a record is a tensor, a number, or a dict of them"
             )
+        if not torch.is_grad_enabled():
+            value = value.detach()  # the state one starts from may require a gradient that nobody asked for
         partial_view = value.untyped_storage().nbytes() > value.numel() * value.element_size()
         return value.clone() if not value.requires_grad and (copies or partial_view) else value
 

@@ -72,9 +72,11 @@ class Trajectory:
             ValueError: a record whose first axis is not time, or times that do not increase.
         """
         times = torch.as_tensor(t)
-        made = {name: torch.as_tensor(values) for name, values in records.items()}
-        last = int(times[-1]) if len(times) else 0
-        return Trajectory(times, made, None, stop or Stop("steps", last), dict(meta or {}))
+        columns = {name: torch.as_tensor(values) for name, values in records.items()}
+        made = Trajectory(times, columns, None, stop or Stop("steps", 0), dict(meta or {}))
+        if stop is None and len(made):
+            made.stop = Stop("steps", int(times[-1]))
+        return made
 
     def __len__(self) -> int:
         return len(self.t)
@@ -128,6 +130,7 @@ class Trajectory:
             "stop": asdict(self.stop),
             "meta": self.meta,
             "final": skeleton,
+            "records": list(self.records),  # the file itself keeps no order
             "complex": complex_names,
         }
         target = Path(path)
@@ -169,9 +172,7 @@ class Trajectory:
         final = _decode(header["final"], tensors)
         if like is not None:
             final = _pour(final, like)
-        records = {
-            name[len("records/") :]: value for name, value in tensors.items() if name.startswith("records/")
-        }
+        records = {name: tensors[f"records/{name}"] for name in header["records"]}
         return Trajectory(tensors["t"], records, final, Stop(**header["stop"]), header["meta"])
 
 
@@ -216,10 +217,14 @@ def _decode(node: Any, tensors: dict[str, Tensor]) -> Any:
 def _pour(loaded: Any, like: Any) -> Any:
     """The loaded leaves in the structure, and on the devices, of `like`."""
     children, wanted = tree.children(loaded), tree.children(like)
-    if wanted is None:
-        return loaded.to(like.device) if isinstance(like, Tensor) and isinstance(loaded, Tensor) else loaded
-    if children is None or [piece for piece, _ in children] != [piece for piece, _ in wanted]:
-        raise ValueError(
-            f"the saved state does not fit `like`: {[p for p, _ in children or []]} against {[p for p, _ in wanted]}"
-        )
+    if wanted is None and children is None:
+        found, want = (tuple(x.shape) if isinstance(x, Tensor) else None for x in (loaded, like))
+        if found != want:
+            raise ValueError(f"the saved state does not fit `like`: a leaf of shape {found} against {want}")
+        return loaded.to(like.device) if isinstance(like, Tensor) else loaded
+    found, want = (
+        [piece for piece, _ in side] if side is not None else "a leaf" for side in (children, wanted)
+    )
+    if children is None or wanted is None or found != want:
+        raise ValueError(f"the saved state does not fit `like`: {found} against {want}")
     return tree.rebuild(like, [_pour(child, want) for (_, child), (_, want) in zip(children, wanted)])
