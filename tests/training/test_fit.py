@@ -12,6 +12,7 @@ import pytest
 import torch
 from torch import nn
 
+from unrolled import optim
 from unrolled.training import checkpoint, fit, gpt, schedules, validation
 from unrolled.training.corpus import Corpus
 
@@ -219,17 +220,12 @@ def muon(model):
     return torch.optim.Muon(matrices, lr=0.02)
 
 
-def our_muon(model):
-    optim = pytest.importorskip("unrolled.optim.optimizer", exc_type=ImportError)
-    return optim.Muon(model.named_parameters(), lr=0.02)
-
-
 OPTIMIZERS = {
     "adamw": lambda model: torch.optim.AdamW(model.parameters(), lr=3e-3, betas=(0.9, 0.95)),
     "amsgrad": lambda model: torch.optim.AdamW(model.parameters(), lr=3e-3, amsgrad=True, foreach=True),
     "momentum": lambda model: torch.optim.SGD(model.parameters(), lr=0.1, momentum=0.9, nesterov=True),
     "torch_muon": muon,
-    "our_muon": our_muon,
+    "our_muon": lambda model: optim.Muon(model, lr=0.02),
 }
 
 
@@ -326,6 +322,7 @@ def test_evaluation_leaves_no_trace():
 
 SCRIPT = """
 import os, random, signal, sys, time, torch
+from unrolled import optim
 from unrolled.training import checkpoint, fit, gpt, schedules
 from unrolled.training.corpus import Corpus
 torch.set_num_threads(1)

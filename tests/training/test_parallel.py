@@ -44,20 +44,29 @@ def two_processes(tmp_path_factory):
 def one_process():
     work, world = worker(), parallel.World()
     made = {}
-    for name, dtype in (("float32", torch.float32), ("float64", torch.float64)):
+    for name, dtype, optimizer in [
+        ("float32", torch.float32, "adamw"),
+        ("float64", torch.float64, "adamw"),
+        ("muon", torch.float64, "muon"),
+    ]:
         model = work.plain(dtype)
-        result, probe = work.train(model, world)
+        result, probe = work.train(model, world, work.OPTIMIZERS[optimizer])
         records = [record.state_dict() for record in probe.records]
         made[name] = {"history": result.history, "model": model.state_dict(), "probe": records}
     return made
 
 
 @pytest.mark.parametrize(
-    ("kind", "dtype", "tolerance"),
-    [("float32", "float32", 1e-6), ("float64", "float64", 1e-12), ("fsdp", "float64", 1e-12)],
+    ("many", "one", "tolerance"),
+    [
+        ("float32", "float32", 1e-6),
+        ("float64", "float64", 1e-12),
+        ("fsdp-adamw", "float64", 1e-12),
+        ("fsdp-muon", "muon", 1e-12),
+    ],
 )
-def test_two_processes_do_what_one_does(two_processes, one_process, kind, dtype, tolerance):
-    many, one = two_processes[kind], one_process[dtype]
+def test_two_processes_do_what_one_does(two_processes, one_process, many, one, tolerance):
+    many, one = two_processes[many], one_process[one]
     assert many["history"]["count"] == one["history"]["count"]
     assert len(set(one["history"]["count"])) > 4  # the counts really differ
     relative = {"rtol": tolerance, "atol": tolerance}
@@ -76,8 +85,8 @@ def test_the_probe_sees_one_step_whatever_the_processes(two_processes, one_proce
 
 
 def test_fsdp_holds_half_of_the_model_each(two_processes):
-    whole = sum(v.numel() for v in two_processes["fsdp"]["model"].values())
-    assert two_processes["fsdp"]["shard"] == whole / 2
+    whole = sum(v.numel() for v in two_processes["fsdp-adamw"]["model"].values())
+    assert two_processes["fsdp-adamw"]["shard"] == whole / 2
 
 
 def test_parameters_without_gradient(two_processes):

@@ -9,6 +9,7 @@ import torch
 from torch import nn
 
 from unrolled.instruments.curvature import Probe
+from unrolled.optim import Muon
 from unrolled.training import checkpoint, fit, gpt, parallel, schedules
 from unrolled.training.corpus import Corpus
 
@@ -32,14 +33,20 @@ def exact(probe):
     return json.dumps(states, default=lambda tensor: tensor.tolist())
 
 
-def train(model, world, probed=True, **options):
-    adam = torch.optim.AdamW(model.parameters(), lr=1e-2)
-    probe = Probe(model, adam, gpt.loss, every=3) if probed else None
+OPTIMIZERS = {
+    "adamw": lambda model: torch.optim.AdamW(model.parameters(), lr=1e-2),
+    "muon": lambda model: Muon(model, lr=1e-2, polar_dtype=torch.float64),
+}
+
+
+def train(model, world, optimizer=OPTIMIZERS["adamw"], probed=True, **options):
+    updates = optimizer(model)
+    probe = Probe(model, updates, gpt.loss, every=3) if probed else None
     result = fit(
         model,
         lambda i: ragged(i, 2, world.rank, world.size) if world.size > 1 else ragged(i, 4, 0, 1),
         gpt.loss,
-        adam,
+        updates,
         schedule=schedules.cosine(8, warmup=2),
         accumulate=2,
         clip=0.5,
@@ -134,20 +141,20 @@ def main(out: Path) -> None:
         fit(half, lambda i: mine, lambda m, b: (m(b).square().sum(), len(b)), sgd, steps=3)
         kept["half"] = net.state_dict()
 
-        # FSDP2.
-        torch.manual_seed(0)
-        model = parallel.fsdp(plain(torch.float64), world)
-        assert parallel.is_sharded(model)
-        shard = sum(p.to_local().numel() for p in model.parameters())
-        train(model, world, probed=False, checkpoint=out / "fsdp", steps=5)
-        again = parallel.fsdp(plain(torch.float64), world)
-        result, _ = train(again, world, probed=False, checkpoint=out / "fsdp")
-        assert result.resumed == 5
-        state, _ = parallel.state(again, None)
+        # FSDP2, stopped and resumed, with an optimizer of elements and with one of whole matrices.
+        for name, optimizer in OPTIMIZERS.items():
+            for steps in (5, 8):
+                model = parallel.fsdp(plain(torch.float64), world)
+                shard = sum(p.to_local().numel() for p in model.parameters())
+                folder = out / f"fsdp-{name}"
+                result, _ = train(model, world, optimizer, probed=False, checkpoint=folder, steps=steps)
+            assert parallel.is_sharded(model)
+            assert result.resumed == 5
+            state, _ = parallel.state(model, None)
+            kept[f"fsdp-{name}"] = {"model": state, "history": result.history, "shard": shard}
         if world.main:
-            kept["fsdp"] = {"model": state, "history": result.history, "shard": shard}
             checkpoint.save(out / "result.safetensors", kept)
-        parallel.wait(again)
+        parallel.wait(model)
 
 
 if __name__ == "__main__":

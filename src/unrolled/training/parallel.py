@@ -18,6 +18,8 @@ import torch.distributed as dist
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
+from unrolled.core import tree
+
 _VARIABLES = ("RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT")
 
 
@@ -114,7 +116,8 @@ def fsdp(model: nn.Module, world: World, **options: Any) -> nn.Module:
     """The model with parameters, gradients and optimizer state cut into one part per process (FSDP2), in place.
 
     Every block of `model.blocks`, where there is such a list, is gathered on its own. Build the optimizer afterwards: the
-    parameters are new objects. Optimizers must work on parts of a matrix: Adam does, Muon needs it whole.
+    parameters are new objects. Adam works on the parts; Muon gathers each matrix for its polar factor, which costs
+    communication. The curvature probe needs whole parameters and says so.
 
     Args:
         model: any module.
@@ -215,17 +218,21 @@ def _wrapper(model: nn.Module) -> DistributedDataParallel | None:
 def state(
     model: nn.Module, optimizer: torch.optim.Optimizer | None
 ) -> tuple[dict[str, Any], dict[str, Any] | None]:
-    """Whole `state_dict`s of model and optimizer. Collective when sharded: every rank calls, rank 0 gets them."""
-    if not is_sharded(model):
-        return unwrap(model).state_dict(), None if optimizer is None else optimizer.state_dict()
-    from torch.distributed.checkpoint.state_dict import StateDictOptions, get_model_state_dict
-    from torch.distributed.checkpoint.state_dict import get_optimizer_state_dict as get_optimizer
+    """`state_dict`s of model and optimizer, as one process would have them.
 
-    whole = StateDictOptions(full_state_dict=True, cpu_offload=True)
-    plain = unwrap(model)
-    return get_model_state_dict(plain, options=whole), (
-        None if optimizer is None else get_optimizer(plain, optimizer, options=whole)
-    )
+    Sharded tensors are put together one by one, so every process calls this; only rank 0 keeps them.
+    """
+    sharded = is_sharded(model)
+
+    def whole(tensor: Tensor) -> Tensor:
+        gathered = getattr(tensor, "full_tensor", None)  # of a DTensor, whose module takes seconds to import
+        if sharded and gathered is not None:
+            tensor = gathered().cpu()
+            return tensor if rank() == 0 else tensor.new_empty(0)
+        return tensor
+
+    weights = tree.map(whole, dict(unwrap(model).state_dict()))
+    return weights, None if optimizer is None else tree.map(whole, optimizer.state_dict())
 
 
 def load_state(
@@ -234,20 +241,29 @@ def load_state(
     saved: dict[str, Any],
     saved_optimizer: dict[str, Any] | None,
 ) -> None:
-    """Put back what `state` gave; every rank passes the whole of it."""
-    if is_sharded(model):
-        from torch.distributed.checkpoint.state_dict import StateDictOptions, set_model_state_dict
-        from torch.distributed.checkpoint.state_dict import set_optimizer_state_dict as set_optimizer
-
-        whole = StateDictOptions(full_state_dict=True)
-        set_model_state_dict(unwrap(model), saved, options=whole)
-        if optimizer is not None and saved_optimizer is not None:
-            set_optimizer(unwrap(model), optimizer, saved_optimizer, options=whole)
+    """Put back what `state` gave; every process passes the whole of it."""
+    plain = unwrap(model)
+    live = plain.state_dict()
+    plain.load_state_dict({name: _part(value, live.get(name)) for name, value in saved.items()})
+    if optimizer is None or saved_optimizer is None:
         return
-    unwrap(model).load_state_dict(saved)
-    if optimizer is not None and saved_optimizer is not None:
-        optimizer.load_state_dict(saved_optimizer)
-        _keep_dtypes(optimizer, saved_optimizer["state"])
+    parameters = [p for group in optimizer.param_groups for p in group["params"]]
+    states = {
+        index: {name: _part(value, parameters[index]) for name, value in values.items()}
+        for index, values in saved_optimizer["state"].items()
+    }
+    optimizer.load_state_dict({**saved_optimizer, "state": states})
+    _keep_dtypes(optimizer, states)
+
+
+def _part(value: Any, like: Any) -> Any:
+    """This process's part of a tensor that is as large as `like`, where `like` is cut up."""
+    if hasattr(like, "placements") and isinstance(value, Tensor) and value.shape == like.shape:
+        from torch.distributed.tensor import distribute_tensor
+
+        placed = value.to(like.device)
+        return distribute_tensor(placed, like.device_mesh, like.placements, src_data_rank=None)
+    return value
 
 
 def _keep_dtypes(optimizer: torch.optim.Optimizer, saved: dict[Any, Any]) -> None:
