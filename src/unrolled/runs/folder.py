@@ -69,7 +69,9 @@ def make(study: str, values: dict[str, Any], root: Path, source: str | None, *, 
 def requeue(path: Path) -> None:
     """Put an unfinished run that nobody runs back into this process's queue; `Run.resume` starts it."""
     status = read(path / "status.json")
-    left = {key: status[key] for key in ("phase", "step", "steps", "created", "starts") if key in status}
+    left = {
+        key: status[key] for key in ("phase", "step", "steps", "created", "starts", "spent") if key in status
+    }
     atomic.write_json(
         path / "status.json", {"state": "queued", **owner(), **left, "time": round(time.time(), 3)}
     )

@@ -41,8 +41,8 @@ def query(
             `{"seed": "0"}` finds seed 0.
 
     Returns:
-        One dict a run: `id`, `path`, `study`, `preset`, `seed`, `state`, `phase`, `step`, `steps`, `created`, `ended`,
-        `host`, `pid`, `error`, `hash`, `source`, `claims` (status -> number), `config`.
+        One dict a run: `id`, `path`, `study`, `preset`, `seed`, `state`, `phase`, `step`, `steps`, `created`, `ended`, `spent`
+        (seconds of work), `host`, `pid`, `error`, `hash`, `source`, `claims` (status -> number), `config`.
 
     Raises:
         ValueError: no such state.
@@ -158,7 +158,7 @@ def _present(row: dict[str, Any]) -> dict[str, Any]:
         "study": Path(row["path"]).parent.name,
         "preset": values.get("preset", ""),
         "seed": values.get("seed"),
-        **{key: status.get(key) for key in ("state", "phase", "step", "steps", "created", "ended", "host", "pid", "error")},
+        **{key: status.get(key) for key in ("state", "phase", "step", "steps", "created", "ended", "spent", "host", "pid", "error")},
         "hash": row["hash"],
         "source": row["source"],
         "claims": claims,
@@ -203,7 +203,7 @@ def _through(file: Path | None, root: Path, folders: dict[str, str]) -> list[dic
             else:
                 text = plain.dumps(_read_folder(root / path))
                 changed.append((path, stamp, text))
-            found.append({**plain.loads(text), "path": str(root / path)})
+            found.append({**plain.loads(text), "path": str(root.absolute() / path)})
         gone = known.keys() - folders.keys()
         if changed or gone:
             database.executemany("INSERT OR REPLACE INTO runs VALUES (?, ?, ?)", changed)

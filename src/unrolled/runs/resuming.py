@@ -30,7 +30,8 @@ class Ledger:
     def __init__(self, folder: Path) -> None:
         self._checkpoints = folder / "checkpoints"
         self._file = folder / ".rows.json"
-        self._seen = self._newest()
+        # A resumed run notes the checkpoint it goes on from with its first row.
+        self._seen: list[Any] | None = None
 
     def note(self, metrics: Metrics, rows: int) -> None:
         """Called before each row is logged: if there is a new checkpoint, `rows` is its number of rows."""

@@ -55,6 +55,7 @@ class Run:
         self._metrics = Metrics(path)
         self._status: dict[str, Any] = {}
         self._written = 0.0
+        self._began, self._spent = 0.0, 0.0
         self._rows = 0
         self._ledger: Ledger | None = None
         self._replay: Replay | None = None
@@ -406,6 +407,7 @@ class Run:
         try:
             status = folder.read(self.path / "status.json")
             mine = owner()
+            self._began, self._spent = time.time(), float(status.get("spent") or 0.0)
             last = None
             self.resumed = again and status.get("starts", 0) > 0
             if self.resumed:
@@ -451,7 +453,8 @@ class Run:
         atomic.write_json(self.path / "environment.json", before)
 
     def _write_status(self) -> None:
-        self._status["time"] = round(time.time(), 3)
+        now = time.time()
+        self._status |= {"time": round(now, 3), "spent": round(self._spent + now - self._began, 3)}
         self._written = time.monotonic()
         atomic.write_json(self.path / "status.json", self._status)
 
