@@ -26,9 +26,10 @@ def err() -> Console:
     return Console(stderr=True, highlight=False)
 
 
-def say(text: str) -> None:
-    """A note on standard error."""
-    err().print(Text(text))
+def say(text: str | Text) -> None:
+    """A note on standard error; in a file or a pipe it stays one line."""
+    console = err()
+    console.print(text if isinstance(text, Text) else Text(text), soft_wrap=not console.is_terminal)
 
 
 def complain(error: Exception, *, debug: bool) -> None:
@@ -46,7 +47,7 @@ def complain(error: Exception, *, debug: bool) -> None:
     foreseen = (RunError, StudyError, StudyFailed, ValueError, ImportError, OSError, KeyError)
     if not isinstance(error, foreseen):
         text = f"{type(error).__name__}: {text}" + ("" if debug else " (--debug shows the traceback)")
-    err().print(Text.assemble(("error: ", "bold red"), text))
+    say(Text.assemble(("error: ", "bold red"), text))
 
 
 def read(options: type[T], verb: str, text: str, argv: Sequence[str]) -> T:

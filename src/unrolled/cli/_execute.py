@@ -40,7 +40,7 @@ def execute(study: Study, config: Any, run: Run, *, report: bool = True) -> list
             run.save_claims(made)
     except KeyboardInterrupt as stop:
         display.close()
-        raise type(stop)(f"interrupted; go on with: {resume_command(run)}") from None
+        raise type(stop)(f"interrupted; go on with:\n  {resume_command(run)}") from None
     except Exception as error:
         display.close()
         raise StudyFailed(_failure(error, run)) from error
@@ -121,5 +121,5 @@ def _failure(error: Exception, run: Run) -> str:
     return (
         f"{named}\n"
         f"The run is marked failed; status.json in {short(run.path)} keeps the traceback, and --debug shows it. "
-        f"Once it is mended: {resume_command(run)}"
+        f"Once it is mended:\n  {resume_command(run)}"
     )

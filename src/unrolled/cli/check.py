@@ -8,6 +8,7 @@ from types import ModuleType
 from typing import Annotated, Any
 
 import tyro
+from rich.table import Table
 from rich.text import Text
 
 from unrolled.cli._console import out, read
@@ -51,16 +52,14 @@ def main(argv: Sequence[str]) -> int:
     given = _input(module, system, options.input)
     from unrolled.core import check_system
 
-    console = out()
     checks = check_system(system, given, steps=options.steps, seed=options.seed, raises=False)
+    lines = Table.grid(padding=(0, 2))
     for check in checks:
         word, style = MARK[check.status]
-        detail = f"  {check.detail}" if check.detail else ""
-        console.print(
-            Text.assemble(
-                (word, style), f"  {check.name:<12}", (detail, "dim" if check.status == "skip" else "")
-            )
-        )
+        quiet = "dim" if check.status == "skip" else ""
+        lines.add_row(Text(word, style=style), check.name, Text(check.detail, style=quiet))
+    console = out()
+    console.print(lines)
     failed = sum(check.status == "fail" for check in checks)
     verdict = f"{name} breaks {failed} of {len(checks)} clauses" if failed else f"{name} keeps the contract"
     console.print(Text(verdict, style="bold red" if failed else "bold green"))
@@ -76,11 +75,11 @@ def _open(file: str, name: str) -> tuple[ModuleType, str]:
     if name and hasattr(module, name):
         return module, name
     there = [key for key, value in vars(module).items() if _makes_systems(key, value, module)]
-    if not name:
-        example = there[0] if there else "MySystem"
-        raise ValueError(f"say which system in the file: {file}:{example}")
-    told = f"It has {', '.join(there)}" if there else "It has no class with init and step"
-    raise ValueError(f"{file} has no {name!r}{nearest(name, there)} {told}")
+    if not name and there:
+        raise ValueError(f"say which system in the file: {file}:{there[0]}")
+    told = f"It has {', '.join(there)}" if there else "A system is a class with init and step"
+    wanted = f"{name!r}{nearest(name, there)}" if name else "system in it."
+    raise ValueError(f"{file} has no {wanted} {told}")
 
 
 def _makes_systems(name: str, value: Any, module: ModuleType) -> bool:

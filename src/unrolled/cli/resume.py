@@ -9,7 +9,7 @@ import tyro
 
 from unrolled.cli._console import read
 from unrolled.cli._execute import execute
-from unrolled.cli.run import Sink
+from unrolled.cli.run import Log
 from unrolled.runs import index
 from unrolled.runs import study as studies
 from unrolled.runs.executors.process import watch_parent
@@ -30,7 +30,7 @@ class Options:
 
     run: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="RUN", help="path, id, or last")]
     runs: Annotated[Path, tyro.conf.arg(help="folder that holds all runs")] = Path("runs")
-    log: Annotated[tuple[Sink, ...], tyro.conf.arg(help="log there as well")] = ()
+    log: Log = ()
     report: Annotated[bool, tyro.conf.arg(help="write report.html at the end")] = True
 
 

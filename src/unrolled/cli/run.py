@@ -2,13 +2,14 @@
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated
 
 import tyro
 
 from unrolled.cli._execute import execute
 from unrolled.cli._study_options import parse
 from unrolled.runs.run import Run
+from unrolled.runs.sinks import SINKS
 
 HELP = """Run a study: it logs, checkpoints and judges its claims in a new folder below `runs`.
 
@@ -19,11 +20,17 @@ example:
   unrolled run STUDY --preset tiny --seed 1
   unrolled run ./my_study.py --log tensorboard"""
 
-Sink = Literal["tensorboard", "wandb", "trackio"]
+Log = Annotated[
+    tuple[str, ...],
+    tyro.conf.arg(
+        metavar="NAME",
+        help=f"log there as well: {', '.join(SINKS)}; W&B stays offline unless WANDB_MODE says otherwise",
+    ),
+]
 
 FIELDS = [
     ("runs", Annotated[Path, tyro.conf.arg(help="folder that holds all runs")], Path("runs")),
-    ("log", Annotated[tuple[Sink, ...], tyro.conf.arg(help="log there as well; W&B stays offline unless WANDB_MODE says otherwise")], ()),
+    ("log", Log, ()),
     ("report", Annotated[bool, tyro.conf.arg(help="write report.html at the end")], True),
 ]  # fmt: skip
 

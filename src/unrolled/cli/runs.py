@@ -1,10 +1,11 @@
 """`unrolled runs`: the table of all runs."""
 
 import time
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
 
 import tyro
 from rich.box import SIMPLE_HEAD
@@ -13,6 +14,7 @@ from rich.text import Text
 
 from unrolled.cli._console import out, read
 from unrolled.runs import index, plain
+from unrolled.runs.folder import STATES
 
 HELP = """List runs, the latest at the bottom. A lost run is one whose process is gone without a word, as after a kill or
 a power cut; `unrolled resume` goes on with it.
@@ -36,10 +38,7 @@ class Options:
     """Options of `runs`."""
 
     study: Annotated[str | None, tyro.conf.arg(help="only this study")] = None
-    state: Annotated[
-        Literal["queued", "running", "finished", "failed", "interrupted", "lost"] | None,
-        tyro.conf.arg(help="only this state"),
-    ] = None
+    state: Annotated[str | None, tyro.conf.arg(help=f"only this state: {', '.join(STATES)}")] = None
     where: Annotated[
         tuple[str, ...], tyro.conf.arg(metavar="FIELD=VALUE", help="only runs configured so")
     ] = ()
@@ -67,6 +66,9 @@ def main(argv: Sequence[str]) -> int:
     console.print(table(rows))
     if left_out:
         console.print(Text(f"{left_out} earlier runs are not shown: --limit 0 shows all", style="dim"))
+    for row in [row for row in rows if row["state"] == "failed"][-3:]:
+        reason = str(row["error"] or "no reason was written").partition("\n")[0]
+        console.print(Text(f"{short_id(row)} failed: {reason}", style="red"))
     gone = [row for row in rows if row["state"] == "lost"]
     if gone:
         console.print(
@@ -82,24 +84,17 @@ def table(rows: Sequence[dict[str, Any]]) -> Table:
     """The runs as a table, right at 80 columns."""
     shown = Table(box=SIMPLE_HEAD, pad_edge=False, padding=(0, 1))
     shown.add_column("Run", no_wrap=True)
-    shown.add_column("Study", overflow="fold")
-    shown.add_column("Settings", overflow="fold", ratio=1)
-    shown.add_column("State", no_wrap=True)
-    shown.add_column("At", overflow="fold")
-    shown.add_column("Made", no_wrap=True, justify="right")
+    shown.add_column("Study and settings", ratio=1)
+    shown.add_column("State")
+    shown.add_column("Age", no_wrap=True, justify="right")
     shown.add_column("Claims", no_wrap=True, justify="right")
-    varying = _varying(rows)
-    for row in rows:
-        settings = [str(row["preset"])] + [
-            f"{key}={row['config'][key]}" for key in varying[row["study"]] if key in row["config"]
-        ]
+    for row, settings in zip(rows, _settings(rows)):
+        age = _span(time.time() - row["created"]) if row["created"] else ""
         shown.add_row(
             Text(short_id(row), style="bold"),
-            Text(row["study"]),
-            Text(" ".join(settings)),
-            Text(row["state"], style=STYLE[row["state"]]),
-            Text(_position(row), style="dim"),
-            Text(_ago(row["created"]), style="dim"),
+            Text.assemble(row["study"], (f" {settings}", "dim")),
+            Text.assemble((row["state"], STYLE[row["state"]]), (_position(row), "dim")),
+            Text(age, style="dim"),
             Text(_claims(row["claims"])),
         )
     return shown
@@ -110,37 +105,41 @@ def short_id(row: dict[str, Any]) -> str:
     return str(row["id"]).rpartition("-")[2]
 
 
-def _varying(rows: Sequence[dict[str, Any]]) -> dict[str, list[str]]:
-    """Per study, the fields that tell the listed runs apart; the seed always."""
-    found: dict[str, list[str]] = {}
-    for study in {row["study"] for row in rows}:
-        configs = [row["config"] for row in rows if row["study"] == study]
-        names = dict.fromkeys(name for config in configs for name in config if name != "preset")
-        # Presets differ in everything: fields are compared within each.
-        found[study] = [
-            name for name in names if name == "seed" or any(
-                len({repr(c.get(name)) for c in configs if c.get("preset") == preset}) > 1
-                for preset in {c.get("preset") for c in configs}
-            )
-        ]  # fmt: skip
-    return found
+def _settings(rows: Sequence[dict[str, Any]]) -> list[str]:
+    """For each run its preset, its seed, and what sets it apart: a value that most runs of the preset do not have."""
+    kinds: dict[tuple[str, str], list[dict[str, Any]]] = {}
+    for row in rows:
+        kinds.setdefault((row["study"], row["preset"]), []).append(row["config"])
+    usual: dict[tuple[str, str], dict[str, str]] = {}
+    for kind, configs in kinds.items():
+        usual[kind] = {}
+        for name in dict.fromkeys(name for config in configs for name in config):
+            value, many = Counter(str(config.get(name)) for config in configs).most_common(1)[0]
+            if many > len(configs) / 2:
+                usual[kind][name] = value
+    told: list[str] = []
+    for row in rows:
+        common = usual[row["study"], row["preset"]]
+        apart = [
+            f"{name}={value}"
+            for name, value in row["config"].items()
+            if name != "preset" and (name == "seed" or str(value) != common.get(name))
+        ]
+        told.append(" ".join([str(row["preset"]), *apart]))
+    return told
 
 
 def _position(row: dict[str, Any]) -> str:
+    """How long a finished run worked; where any other is, or was."""
     if row["state"] == "finished":
-        return f"{_span(row['ended'] - row['created'])}" if row["ended"] and row["created"] else ""
-    if row["state"] == "failed" and row["error"]:
-        return str(row["error"]).partition("\n")[0][:60]
-    steps = f"{row['step']}/{row['steps']}" if row["steps"] else str(row["step"] or "")
-    return " ".join(filter(None, [row["phase"] or "", steps]))
+        return "" if row["spent"] is None else f", {_span(row['spent'])}"
+    at = f"{row['step']}/{row['steps']}" if row["steps"] else str(row["step"] or "")
+    told = " ".join(filter(None, [row["phase"] or "", at]))
+    return f", {told}" if told else ""
 
 
 def _claims(claims: dict[str, int]) -> str:
     return f"{claims.get('reproduced', 0)}/{sum(claims.values())}" if claims else ""
-
-
-def _ago(created: float | None) -> str:
-    return f"{_span(time.time() - created)} ago" if created else ""
 
 
 def _span(seconds: float) -> str:

@@ -3,7 +3,7 @@
 import dataclasses
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
 
 import tyro
 from rich.box import SIMPLE_HEAD
@@ -13,7 +13,7 @@ from rich.text import Text
 from unrolled.cli._console import out, say, short
 from unrolled.cli._study_options import parse
 from unrolled.cli.runs import STYLE
-from unrolled.runs import sweep
+from unrolled.runs import executors, sweep
 from unrolled.runs.config import nearest
 from unrolled.runs.study import Study, StudyError
 
@@ -27,7 +27,7 @@ example:
 
 FIELDS = [
     ("over", Annotated[tuple[str, ...], tyro.conf.arg(metavar="FIELD=VALUES", help="what to vary: seed=0..4, optimizer=adam,muon")], ()),
-    ("executor", Annotated[Literal["local", "ray"], tyro.conf.arg(help="processes on this machine, or a Ray cluster (RAY_ADDRESS)")], "local"),
+    ("executor", Annotated[str, tyro.conf.arg(help="local: processes on this machine; ray: a Ray cluster (RAY_ADDRESS)")], "local"),
     ("workers", Annotated[int | None, tyro.conf.arg(help="cells at once; by default one per core")], None),
     ("runs", Annotated[Path, tyro.conf.arg(help="folder that holds all runs")], Path("runs")),
 ]  # fmt: skip
@@ -39,6 +39,7 @@ def main(argv: Sequence[str]) -> int:
     if parsed is None:
         return 0
     study, options = parsed
+    executors.get(options.executor)
     source = None if study.own else study.reference
     cells = sweep.plan(
         study.name, configurations(study, options.config, options.over), options.runs, source=source
@@ -71,8 +72,9 @@ def main(argv: Sequence[str]) -> int:
     out().print(table(cells))
     bad = [cell for cell in cells if cell.state not in ("finished", "running")]
     for cell in bad:
-        say(f"{cell.label}: {cell.state}{': ' if cell.error else ''}{cell.error}")
-        say(f"  see {short(cell.path / 'output.log')}")
+        say(
+            f"{cell.label}: {cell.state}{': ' if cell.error else ''}{cell.error} ({short(cell.path / 'output.log')})"
+        )
     if bad:
         say(f"{len(bad)} of {len(cells)} cells did not finish; the same command tries them again")
     return 1 if bad else 0
