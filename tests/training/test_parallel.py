@@ -37,7 +37,7 @@ def two_processes(tmp_path_factory):
         timeout=120,
     )  # fmt: skip
     assert done.returncode == 0, done.stdout + done.stderr
-    return checkpoint.load(out / "result.safetensors")
+    return {"folder": out, **checkpoint.load(out / "result.safetensors")}
 
 
 @pytest.fixture(scope="module")
@@ -87,6 +87,23 @@ def test_the_probe_sees_one_step_whatever_the_processes(two_processes, one_proce
 def test_fsdp_holds_half_of_the_model_each(two_processes):
     whole = sum(v.numel() for v in two_processes["fsdp-adamw"]["model"].values())
     assert two_processes["fsdp-adamw"]["shard"] == whole / 2
+
+
+@pytest.mark.parametrize("name", ["adamw", "muon"])
+def test_the_checkpoint_of_a_sharded_model_is_that_of_a_plain_one(two_processes, name):
+    work = worker()
+    model = work.plain(torch.float64)
+    optimizer = work.OPTIMIZERS[name](model)
+    saved = checkpoint.load(checkpoint.latest(two_processes["folder"] / f"fsdp-{name}"))
+    with pytest.warns(UserWarning, match="written by 2 processes, this run has 1"):
+        checkpoint.restore(saved, model, optimizer)
+    torch.testing.assert_close(
+        dict(model.state_dict()), two_processes[f"fsdp-{name}"]["model"], rtol=0, atol=0
+    )
+    for p in model.parameters():
+        moments = [v for v in optimizer.state[p].values() if isinstance(v, torch.Tensor) and v.ndim]
+        assert moments
+        assert all(v.shape == p.shape and v.abs().max() > 0 for v in moments)
 
 
 def test_parameters_without_gradient(two_processes):

@@ -102,6 +102,12 @@ def main(out: Path) -> None:
         parallel.wait(resumed)
         assert list(checkpoint.steps(out / "resume")) == [7, 8]
 
+        # The wrapper forgotten.
+        alone = plain(torch.float32)
+        sgd = torch.optim.SGD(alone.parameters(), lr=1.0)
+        with pytest.warns(UserWarning, match="2 processes run, but this model is not shared"):
+            fit(alone, lambda i: ragged(i, 2, world.rank, 2), gpt.loss, sgd, steps=1)
+
         # A batch that goes wrong on one rank stops both, before the update.
         def poisoned(m, batch):
             summed, count = gpt.loss(m, batch)

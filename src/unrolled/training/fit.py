@@ -9,6 +9,7 @@ batches of unequal token counts, in one process or under DDP.
 import math
 import os
 import time
+import warnings
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, field
@@ -441,4 +442,10 @@ def _check(
         raise ValueError(
             "the optimizer holds none of the model's parameters: build it from this model, after any .to(device) "
             "that replaces them and after parallel.fsdp"
+        )
+    if parallel.world_size() > 1 and parallel.replicas(model) == 1:
+        warnings.warn(
+            f"{parallel.world_size()} processes run, but this model is not shared between them, so each trains its own: "
+            f"wrap it with parallel.ddp(model, world)",
+            stacklevel=3,
         )

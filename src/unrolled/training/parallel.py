@@ -176,6 +176,11 @@ def rank() -> int:
     return dist.get_rank() if dist.is_available() and dist.is_initialized() else 0
 
 
+def world_size() -> int:
+    """How many processes there are; 1 without a process group."""
+    return dist.get_world_size() if dist.is_available() and dist.is_initialized() else 1
+
+
 def without_sync(model: nn.Module) -> AbstractContextManager[Any]:
     """Leave gradients unreduced inside: for all micro-batches but the last. Nothing to leave out without DDP."""
     wrapped = _wrapper(model)
