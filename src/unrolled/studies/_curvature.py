@@ -41,8 +41,9 @@ SCALARS = (
     "rho_within",
     "flagged",
 )
-COLOR = {"adam": COLORS[0], "muon": COLORS[1]}
-NAME = {"adam": "Adam", "muon": "Muon"}
+COLOR = {"adam": COLORS[0], "muon": COLORS[1], "muon-equal": COLORS[5]}
+LINE = {"adam": "-", "muon": "-", "muon-equal": "--"}
+NAME = {"adam": "Adam", "muon": "Muon", "muon-equal": "Muon, Adam's length"}
 
 
 def optimizer_for(
@@ -264,16 +265,16 @@ def summarize(values: Iterable[float]) -> tuple[float, float | None]:
     return statistics.fmean(values), statistics.stdev(values) if len(values) > 1 else None
 
 
-def count_note(values: list[float], passes: Callable[[float], bool], words: str) -> str:
-    """How many seeds pass, e.g. "4 of 5 seeds above 1.2"."""
-    return f"{sum(map(passes, values))} of {len(values)} seeds {words}"
-
-
 # ---------------------------------------------------------------------- claims
 
 
 def comparison_claims(
-    pairs: list[tuple[Trajectory, Trajectory, Trajectory, Trajectory]], warmup: int, **common: Any
+    pairs: list[tuple[Trajectory, Trajectory]],
+    matrix_pairs: list[tuple[Trajectory, Trajectory]],
+    warmup: int,
+    *,
+    equal: bool = False,
+    **common: Any,
 ) -> list[Claim]:
     """The claims about one pair of optimizers, over seeds.
 
@@ -281,111 +282,106 @@ def comparison_claims(
     the note, *direction only* on the paper's side of 1 outside of it.
 
     Args:
-        pairs: per seed, Adam and Muon over all parameters, then Adam and Muon over hidden matrices.
+        pairs: per seed, Adam and Muon over all parameters.
+        matrix_pairs: the same over hidden matrices.
         warmup: steps left out at the start.
+        equal: Muon ran at Adam's learning rate, and so at its update length, rather than at its own best. The claims
+            about training (prediction, steps, within-layer share) are left to the tuned pair.
         common: preset and hardware of every claim.
     """
-    whole = [at_equal_loss(adam, muon, warmup) for adam, muon, _, _ in pairs]
-    matrix = [at_equal_loss(adam, muon, warmup) for _, _, adam, muon in pairs]
-    common = {**common, "seeds": len(pairs)}
-    claims: list[Claim] = []
+    whole = [at_equal_loss(adam, muon, warmup) for adam, muon in pairs]
+    matrix = [at_equal_loss(adam, muon, warmup) for adam, muon in matrix_pairs]
+    where = "Equal update length: " if equal else "Best learning rates: "
+    made: list[Claim] = []
 
     def add(
         id: str, statement: str, values: list[float], verdict: Callable[[float], str], note: str, **rest: Any
     ) -> None:
         mean, spread = summarize(values)
-        status = "not reproduced" if math.isnan(mean) else verdict(mean)
-        claims.append(
-            Claim(id, statement, ours=mean, spread=spread, status=status, note=note, **common, **rest)
-        )  # pyright: ignore[reportArgumentType]
+        status: Any = "not reproduced" if math.isnan(mean) else verdict(mean)
+        id, statement = (f"{id}-equal" if equal else id), where + statement
+        rest |= {"seeds": len(pairs), **common}
+        made.append(Claim(id, statement, ours=mean, spread=spread, status=status, note=note, **rest))
 
-    errors = [
-        max(prediction_error(adam, warmup), prediction_error(muon, warmup)) for adam, muon, _, _ in pairs
-    ]
-    add(
-        "prediction",
-        "Gain minus penalty predicts the realised decrease (median relative error after warm-up, worse optimizer)",
-        [100 * error for error in errors],
-        lambda x: "reproduced" if x <= 5 else "not reproduced",
-        "reproduced means at most 5 %",
-        paper="tracks (curves only)", unit="%", source="Figure 1, Observation 1",
-    )  # fmt: skip
+    def means(column: str) -> list[float]:
+        return [float(m[f"ratio_of_means[{column}]"]) for m in whole]
+
     for scope, matched in (("all parameters", whole), ("hidden matrices", matrix)):
         ratios = [float(m["ratio[nds]"]) for m in matched]
         add(
-            "nds-ratio" if scope == "all parameters" else "nds-ratio-matrix",
-            f"Adam's directional sharpness (NDS) over Muon's at equal validation loss, {scope}",
+            "nds-ratio" if matched is whole else "nds-ratio-matrix",
+            f"directional sharpness (NDS) at equal loss, Adam's over Muon's, {scope}",
             ratios,
             lambda x: "reproduced" if 1.3 <= x <= 2.5 else "direction only" if x > 1 else "not reproduced",
-            f"reproduced means within [1.3, 2.5]; {count_note(ratios, lambda r: r > 1.2, 'above 1.2')}; ratio of means "
-            f"{statistics.fmean(float(m['ratio_of_means[nds]']) for m in matched):.2f}",
+            f"reproduced: within [1.3, 2.5]; {sum(r > 1.2 for r in ratios)} of {len(ratios)} seeds above 1.2; ratio of "
+            f"means {statistics.fmean(float(m['ratio_of_means[nds]']) for m in matched):.2f}",
             paper=1.76, unit="x", source="Figure 2, Observation 2",
         )  # fmt: skip
     add(
-        "penalty-ratio",
-        "Adam pays the larger curvature penalty at every equal loss (ratio of mean penalties, Adam over Muon)",
-        [float(m["ratio_of_means[penalty]"]) for m in whole],
-        lambda x: "reproduced" if x > 1 else "not reproduced",
-        "reproduced means above 1",
-        paper="Adam always above Muon (curves only)", unit="x", source="Figure 1, Observation 1",
+        "gain-ratio", "gains are comparable (mean gain, Adam's over Muon's)", means("gain"),
+        lambda x: "reproduced" if 0.6 <= x <= 1.7 else "not reproduced", "reproduced: within [0.6, 1.7]",
+        paper="comparable (curves)", unit="x", source="Figure 1, Observation 1",
     )  # fmt: skip
     add(
-        "gain-ratio",
-        "The first-order gains are comparable (ratio of mean gains, Adam over Muon)",
-        [float(m["ratio_of_means[gain]"]) for m in whole],
-        lambda x: "reproduced" if 0.6 <= x <= 1.7 else "not reproduced",
-        "reproduced means within [0.6, 1.7]",
-        paper="comparable (curves only)", unit="x", source="Figure 1, Observation 1",
+        "penalty-ratio", "Adam pays the larger penalty (mean penalty, Adam's over Muon's)", means("penalty"),
+        lambda x: "reproduced" if x > 1 else "not reproduced", "reproduced: above 1",
+        paper="above 1 (curves)", unit="x", source="Figure 1, Observation 1",
     )  # fmt: skip
-    add(
-        "norm-ratio",
-        "The update norms are close (ratio of mean ||Z||, Adam over Muon)",
-        [float(m["ratio_of_means[norm]"]) for m in whole],
-        lambda x: "reproduced" if 0.6 <= x <= 1.7 else "not reproduced",
-        "reproduced means within [0.6, 1.7]; Muon's scale factor and the two tuned learning rates set it",
-        paper=1.0, unit="x", source="Figure 2",
-    )  # fmt: skip
+    if not equal:
+        add(
+            "norm-ratio", "update norms are close (mean ||Z||, Adam's over Muon's)", means("norm"),
+            lambda x: "reproduced" if 0.6 <= x <= 1.7 else "not reproduced",
+            "reproduced: within [0.6, 1.7]; the two tuned learning rates set it",
+            paper=1.0, unit="x", source="Figure 2",
+        )  # fmt: skip
     shares = [gap_shares(m) for m in whole]
     spent = {
-        name: statistics.fmean(share[name] for share in shares) for name in ("gain", "penalty", "remainder")
+        name: 100 * statistics.fmean(share[name] for share in shares)
+        for name in ("gain", "penalty", "remainder")
     }
     add(
         "gap-is-penalty",
-        "The gains are identical, the whole gap between the two steps is the penalty (penalty's share of the gap)",
+        "the whole gap is the penalty (its share of Muon's lead per step)",
         [100 * share["penalty"] for share in shares],
         lambda x: "reproduced" if 80 <= x <= 120 else "direction only" if x > 50 else "not reproduced",
-        f"shares of Muon's lead per step at equal loss: gain {100 * spent['gain']:.0f} %, penalty "
-        f"{100 * spent['penalty']:.0f} %, remainder {100 * spent['remainder']:.0f} %; reproduced means within [80, 120] %",
+        f"the lead at equal loss is gain {spent['gain']:.0f} %, penalty {spent['penalty']:.0f} %, remainder "
+        f"{spent['remainder']:.0f} %; ||Z|| Adam's over Muon's {statistics.fmean(means('norm')):.2f}; reproduced: within "
+        "[80, 120] %",
         paper=100.0, unit="%", source="popular summary of the paper",
     )  # fmt: skip
+    if equal:
+        return made
+    errors = [
+        100 * max(prediction_error(adam, warmup), prediction_error(muon, warmup)) for adam, muon in pairs
+    ]
     add(
-        "steps",
-        "Adam's steps over Muon's to the lowest loss both reach",
-        [steps_ratio(adam, muon) for adam, muon, _, _ in pairs],
+        "prediction", "gain minus penalty predicts the decrease (median relative error, worse optimizer)", errors,
+        lambda x: "reproduced" if x <= 5 else "not reproduced", "after warm-up; reproduced: at most 5 %",
+        paper="tracks (curves)", unit="%", source="Figure 1, Observation 1",
+    )  # fmt: skip
+    add(
+        "steps", "steps to the lowest loss both reach, Adam's over Muon's", [steps_ratio(*pair) for pair in pairs],
         lambda x: "reproduced" if 1.5 <= x <= 2.5 else "direction only" if x > 1 else "not reproduced",
-        "the popular claim is 2; tuned public baselines say 1.5 to 1.7; reproduced means within [1.5, 2.5]",
+        "the popular claim is 2, tuned public baselines say 1.5 to 1.7; reproduced: within [1.5, 2.5]",
         paper=2.0, unit="x", source="quoted by the paper from others",
     )  # fmt: skip
-    for name, index, paper in (("muon", 1, "14 % to 44 %"), ("adam", 0, "27 % to 34 %")):
-        early, late = zip(*(_within_thirds(pair[index], warmup) for pair in pairs))
-        rise = [100 * (b - a) for a, b in zip(early, late)]
-        verdict: Callable[[float], str] = (
-            (lambda x: "reproduced" if x > 10 else "direction only" if x > 0 else "not reproduced")
-            if name == "muon"
-            else (lambda x: "reproduced" if abs(x) <= 10 else "not reproduced")
-        )
-        add(
-            f"within-{name}",
-            f"{NAME[name]}'s within-layer share of the sharpness "
-            + ("rises along training" if name == "muon" else "stays nearly flat")
-            + " (last third minus first third)",
-            rise,
-            verdict,
-            f"{100 * statistics.fmean(early):.0f} % to {100 * statistics.fmean(late):.0f} %; reproduced means "
-            + ("a rise of more than 10 points" if name == "muon" else "a change of at most 10 points"),
-            paper=paper, unit="points", source="Figure 4, Observation 4",
-        )  # fmt: skip
-    return claims
+    early, late = zip(*(_within_thirds(muon, warmup) for _, muon in pairs))
+    add(
+        "within-muon", "Muon's within-layer share of the sharpness rises (last third minus first)",
+        [100 * (b - a) for a, b in zip(early, late)],
+        lambda x: "reproduced" if x > 10 else "direction only" if x > 0 else "not reproduced",
+        f"{100 * statistics.fmean(early):.0f} % to {100 * statistics.fmean(late):.0f} %; reproduced: above 10 points",
+        paper="14 % to 44 %", unit="points", source="Figure 4, Observation 4",
+    )  # fmt: skip
+    early, late = zip(*(_within_thirds(adam, warmup) for adam, _ in pairs))
+    add(
+        "within-adam", "Adam's within-layer share stays nearly flat (last third minus first)",
+        [100 * (b - a) for a, b in zip(early, late)],
+        lambda x: "reproduced" if abs(x) <= 10 else "not reproduced",
+        f"{100 * statistics.fmean(early):.0f} % to {100 * statistics.fmean(late):.0f} %; reproduced: within 10 points",
+        paper="27 % to 34 %", unit="points", source="Figure 4, Observation 4",
+    )  # fmt: skip
+    return made
 
 
 def _within_thirds(path: Trajectory, warmup: int) -> tuple[float, float]:
@@ -403,86 +399,91 @@ def _within_thirds(path: Trajectory, warmup: int) -> tuple[float, float]:
 
 
 def comparison_figures(
-    adam: Trajectory, muon: Trajectory, curves: dict[str, Trajectory], warmup: int
+    paths: dict[str, Trajectory], curves: dict[str, Trajectory], warmup: int
 ) -> dict[str, tuple[Any, str]]:
-    """The figures about one pair of optimizers (one seed): name -> figure and caption."""
+    """The figures about Adam and the ways of running Muon that were trained (one seed): name -> figure and caption.
+
+    Args:
+        paths: `"adam"`, `"muon"` and perhaps `"muon-equal"` -> probed steps.
+        curves: the same names -> validation losses.
+        warmup: steps left out at the start.
+    """
     from matplotlib.figure import Figure
 
     made: dict[str, tuple[Any, str]] = {}
+    late = {name: path.window(warmup, None) for name, path in paths.items()}
+    matched = {name: at_equal_loss(paths["adam"], paths[name], warmup) for name in paths if name != "adam"}
 
-    def panel(name: str, caption: str, columns: int = 1) -> list[Any]:
-        figure = Figure(figsize=(4.6 * columns, 3.1), layout="constrained")
+    def panels(name: str, caption: str, columns: int = 1) -> list[Any]:
+        figure = Figure(figsize=(4.4 * columns, 3.1), layout="constrained")
         made[name] = figure, caption
         return [axes(ax) for ax in figure.subplots(1, columns, squeeze=False)[0]]
 
-    both = {"adam": adam, "muon": muon}
-    (ax,) = panel("loss", "Validation loss over steps. Adam is blue, Muon is orange.")
+    def line(ax: Any, name: str, x: Any, y: Any, **style: Any) -> None:
+        style = {"linestyle": LINE[name], **style}
+        ax.plot(x, y, color=COLOR[name], label=NAME[name], **style)
+
+    (ax,) = panels(
+        "loss", "Validation loss over steps: Adam blue, Muon orange, Muon with updates as long as Adam's red."
+    )
     for name, path in curves.items():
-        ax.plot(path.t, path["val_loss"], color=COLOR[name], label=NAME[name])
+        line(ax, name, path.t, path["val_loss"])
     ax.set(xlabel="step", ylabel="validation loss (nats per token)")
     ax.legend()
 
-    matched = at_equal_loss(adam, muon, warmup)
-    left, right = panel(
-        "budget",
-        "The budget of a step at equal validation loss (training goes to the right): gradient gain (left) and curvature "
-        "penalty (right).",
-        2,
-    )
-    (middle,) = panel(
-        "nds", "Normalised directional sharpness <Z,HZ>/||Z||^2 at equal validation loss, log scale."
-    )
-    (length,) = panel(
-        "norm", "Norm of the update at equal validation loss. A flatter direction allows a longer step."
-    )
+    left, right = panels(
+        "budget", "The budget of a step over validation loss (training goes to the right): what the gradient promises (left), "
+        "what curvature takes back (right). Running medians of five probes.", 2,
+    )  # fmt: skip
+    middle, length = panels(
+        "sharpness", "Normalised directional sharpness <Z,HZ>/||Z||^2 (left, log scale) and length of the update (right): a flatter "
+        "direction affords a longer step. Running medians of five probes.", 2,
+    )  # fmt: skip
     for ax, column, label in (
         (left, "gain", "gain <G,Z>"),
         (right, "penalty", "penalty 1/2 <Z,HZ>"),
         (middle, "nds", "NDS"),
         (length, "norm", "||Z||"),
     ):
-        if matched.status == "ok" and matched.index is not None:
-            for name, side in (("adam", "a"), ("muon", "b")):
-                ax.plot(matched.index[1], matched[f"{column}[{side}]"], color=COLOR[name], label=NAME[name])
-            ax.invert_xaxis()
-            ax.legend()
-        else:
-            ax.text(0.5, 0.5, "the loss ranges do not overlap", ha="center", transform=ax.transAxes)
+        for name, path in late.items():
+            line(ax, name, path["val_loss"], _running_median(path[column]))
+        ax.invert_xaxis()
         ax.set(xlabel="validation loss", ylabel=label)
-    if matched.status == "ok" and min(float(matched[f"nds[{s}]"].min()) for s in "ab") > 0:
+    if all(float(path["nds"].min()) > 0 for path in late.values()):
         middle.set_yscale("log")
+    right.legend()
 
-    (ax,) = panel(
+    drawn = {name: gap_shares(m) for name, m in matched.items() if not math.isnan(gap_shares(m)["gap"])}
+    if drawn:
+        for ax, (name, shares) in zip(
+            panels(
+                "gap", "Where Muon's lead per step comes from: mean differences to Adam at equal loss, in loss per step; what is "
+                "right of zero is to Muon's credit.", len(drawn),
+            ),
+            drawn.items(),
+        ):  # fmt: skip
+            labels = ("larger gain", "smaller penalty", "remainder", "larger decrease")
+            parts = [shares["d_gain"], shares["d_penalty"], shares["d_remainder"], shares["gap"]]
+            ax.barh(labels[::-1], parts[::-1], color=["0.55", "0.75", COLORS[2], COLORS[4]], height=0.6)
+            ax.axvline(0, color="0.5", linewidth=0.8)
+            ax.set_title(NAME[name])
+            ax.set_xlabel("loss per step")
+
+    (ax,) = panels(
         "prediction",
-        "Predicted (gain minus penalty) against realised decrease, one point per probed step after warm-up.",
+        "Predicted decrease (gain minus penalty) against the one that happened, a point per probed step.",
     )
-    for name, path in both.items():
-        late = path.window(warmup, None)
-        ax.plot(late["actual"], late["predicted"], "o", color=COLOR[name], label=NAME[name], alpha=0.8)
-    low, high = ax.get_xlim()
-    ax.plot([low, high], [low, high], color="0.6", linewidth=0.8, zorder=0)
+    for name, path in late.items():
+        line(ax, name, path["actual"], path["predicted"], linestyle="", marker="o", alpha=0.7)
+    ax.axline((0, 0), slope=1, color="0.6", linewidth=0.8, zorder=0)
     ax.set(xlabel="realised decrease", ylabel="predicted decrease")
     ax.legend()
 
-    shares = gap_shares(matched)
-    if not math.isnan(shares["gap"]):
-        (ax,) = panel(
-            "gap",
-            "Where Muon's lead per step comes from: mean difference to Adam at equal loss, in loss per step. A bar to the "
-            "right is to Muon's credit.",
-        )
-        labels = ("larger gain", "smaller penalty", "remainder", "sum: larger decrease")
-        parts = [shares["d_gain"], shares["d_penalty"], shares["d_remainder"], shares["gap"]]
-        ax.barh(labels[::-1], parts[::-1], color=["0.5", "0.7", COLORS[2], COLORS[4]], height=0.6)
-        ax.axvline(0, color="0.5", linewidth=0.8)
-        ax.set_xlabel("loss per step")
-
-    (ax,) = panel(
-        "within", "Within-layer share of the sharpness, S_within / S, over training (running median of five)."
+    (ax,) = panels(
+        "within", "Within-layer share of the sharpness over training. Running medians of five probes."
     )
-    for name, path in both.items():
-        late = path.window(warmup, None)
-        ax.plot(late.t, _running_median(late["rho_within"]), color=COLOR[name], label=NAME[name])
+    for name, path in late.items():
+        line(ax, name, path.t, _running_median(path["rho_within"]))
     ax.set(xlabel="step", ylabel="within-layer share")
     ax.legend()
     return made

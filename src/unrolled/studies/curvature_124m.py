@@ -108,12 +108,9 @@ def study(config: Config, run: Run) -> list[Claim]:
 def claims(config: Config, run: Run) -> list[Claim]:
     """Judge what the run holds."""
     common = {"preset": config.preset, "hardware": run.hardware}
-    adam, muon, adam_matrix, muon_matrix = (
-        curvature.series(run, scope=scope, optimizer=name)
-        for scope in ("all", "matrix")
-        for name in ("adam", "muon")
-    )
-    made = curvature.comparison_claims([(adam, muon, adam_matrix, muon_matrix)], config.warmup, **common)
+    adam, muon = (curvature.series(run, optimizer=name) for name in ("adam", "muon"))
+    matrix = [tuple(curvature.series(run, scope="matrix", optimizer=name) for name in ("adam", "muon"))]
+    made = curvature.comparison_claims([(adam, muon)], matrix, config.warmup, **common)  # pyright: ignore[reportArgumentType]
     late_adam, late_muon = (path.window(config.warmup, None) for path in (adam, muon))
     ratio = float((late_adam["nds"] / late_muon["nds"]).mean())
     return [
@@ -131,6 +128,6 @@ def figures(run: Run) -> dict[str, tuple[Any, str]]:
     config = run.config_as(Config)
     if not any("val_loss" in row for row in run.metrics()):
         return {}
-    paths = [curvature.series(run, optimizer=name) for name in ("adam", "muon")]
+    paths = {name: curvature.series(run, optimizer=name) for name in ("adam", "muon")}
     curves = {name: curvature.losses(run, optimizer=name) for name in ("adam", "muon")}
-    return curvature.comparison_figures(paths[0], paths[1], curves, config.warmup)
+    return curvature.comparison_figures(paths, curves, config.warmup)

@@ -1,8 +1,8 @@
 """Why does Muon need fewer steps than Adam? A small GPT on real text, every step's loss change taken apart.
 
-Two runs from the same weights on the same batches, one with Adam, one with Muon on the hidden matrices. Every few steps
-the realised decrease of the loss is split into gradient gain and curvature penalty, and the two runs are compared at
-equal validation loss. The text is the source of the Python standard library that is running, or any file or folder.
+Runs from the same weights on the same batches: Adam; Muon on the hidden matrices at its own best learning rate; and
+Muon at Adam's learning rate, where its updates are as long as Adam's. Every few steps the realised decrease of the
+loss is split into gradient gain and curvature penalty, and runs are compared at equal validation loss. The text is the source of the Python standard library that is running, or any file or folder.
 """
 
 from dataclasses import dataclass
@@ -14,6 +14,8 @@ from unrolled.studies import _curvature as curvature
 from unrolled.training import corpus, fit, gpt, schedules, validation
 
 PAPER = curvature.PAPER
+
+ARMS = ("adam", "muon", "muon-equal")
 
 TUNING_SEED = 1000
 """Learning rates are tuned on a seed that is not evaluated."""
@@ -28,8 +30,8 @@ class Config:
     """the first seed: initial weights and order of the text"""
     seeds: int = 1
     """how many seeds"""
-    optimizer: Literal["both", "adam", "muon"] = "both"
-    """one of them alone logs its decomposition, but the claims compare two"""
+    optimizer: Literal["all", "adam", "muon", "muon-equal"] = "all"
+    """one of them alone logs its decomposition, but the claims compare"""
     text: Path | None = None
     """a file or folder of text; by default the Python standard library's own source"""
     text_bytes: int = 8_000_000
@@ -77,7 +79,7 @@ def study(config: Config, run: Run) -> list[Claim]:
     """Tune, train every seed with both optimizers, judge."""
     train_text, held_out = corpus(config.text, max_bytes=config.text_bytes).split(0.05)
     run.log(corpus=train_text.source, tokens=len(train_text), sha256=train_text.sha256)
-    names = ("adam", "muon") if config.optimizer == "both" else (config.optimizer,)
+    names = ARMS if config.optimizer == "all" else (config.optimizer,)
     shape = gpt.GPTConfig(
         layers=config.layers, heads=config.heads, width=config.width, context=config.context
     )
@@ -106,10 +108,11 @@ def study(config: Config, run: Run) -> list[Claim]:
 
     rates = {"adam": config.adam_lr, "muon": config.muon_lr}
     if config.grid:
-        for name in names:
+        for name in ("adam", "muon"):
             grid = [factor * rates[name] for factor in config.grid]
             rates[name] = curvature.tuned(run, grid, name, lambda lr, name=name: tuning_loss(name, lr))
 
+    rates["muon-equal"] = rates["adam"]  # both in units of Adam's root mean square
     for seed in range(config.seed, config.seed + config.seeds):
         for name in names:
             run.status(phase=f"training {curvature.NAME[name]}, seed {seed}")
@@ -125,7 +128,7 @@ def study(config: Config, run: Run) -> list[Claim]:
 def claims(config: Config, run: Run) -> list[Claim]:
     """Judge what the run holds."""
     common = {"preset": config.preset, "hardware": run.hardware}
-    if config.optimizer != "both":
+    if config.optimizer != "all":
         why = f"only {config.optimizer} was trained"
         return [
             Claim.not_attempted(
@@ -137,22 +140,28 @@ def claims(config: Config, run: Run) -> list[Claim]:
                 **common,
             )
         ]
-    pairs = [
-        tuple(
-            curvature.series(run, scope=scope, optimizer=name, seed=seed)
+    made: list[Claim] = []
+    for muon in ARMS[1:]:
+        pairs, matrix_pairs = (
+            [
+                (
+                    curvature.series(run, scope=scope, optimizer="adam", seed=seed),
+                    curvature.series(run, scope=scope, optimizer=muon, seed=seed),
+                )
+                for seed in range(config.seed, config.seed + config.seeds)
+            ]
             for scope in ("all", "matrix")
-            for name in ("adam", "muon")
         )
-        for seed in range(config.seed, config.seed + config.seeds)
-    ]
-    return curvature.comparison_claims(pairs, config.warmup, **common)  # pyright: ignore[reportArgumentType]
+        equal = muon == "muon-equal"
+        made += curvature.comparison_claims(pairs, matrix_pairs, config.warmup, equal=equal, **common)
+    return made
 
 
 def figures(run: Run) -> dict[str, tuple[Any, str]]:
     """Figures of the first seed, from the run folder alone."""
     config = run.config_as(Config)
-    if config.optimizer != "both":
+    if config.optimizer != "all":
         return {}
-    paths = [curvature.series(run, optimizer=name, seed=config.seed) for name in ("adam", "muon")]
-    curves = {name: curvature.losses(run, optimizer=name, seed=config.seed) for name in ("adam", "muon")}
-    return curvature.comparison_figures(paths[0], paths[1], curves, config.warmup)
+    paths = {name: curvature.series(run, optimizer=name, seed=config.seed) for name in ARMS}
+    curves = {name: curvature.losses(run, optimizer=name, seed=config.seed) for name in ARMS}
+    return curvature.comparison_figures(paths, curves, config.warmup)
