@@ -1,4 +1,5 @@
 import importlib.machinery
+import os
 import sys
 import types
 import warnings
@@ -117,11 +118,14 @@ def test_wandb_is_offline_unless_the_user_says_otherwise(tmp_path, monkeypatch, 
     fake = FakeWandB()
     monkeypatch.setitem(sys.modules, "wandb", fake)
     monkeypatch.delenv("WANDB_MODE", raising=False)
+    monkeypatch.setenv("WANDB_ERROR_REPORTING", "")  # so that it is put back
+    monkeypatch.delenv("WANDB_ERROR_REPORTING")
     if set_by_user:
         monkeypatch.setenv("WANDB_MODE", set_by_user)
     with Run.create("toy", {"seed": 1}, tmp_path, log=["wandb"]) as run:
         run.log(step=0, optimizer="adam", loss=1.0)
     assert fake.asked["mode"] == mode
+    assert os.environ.get("WANDB_ERROR_REPORTING") == (None if set_by_user else "false")
     assert (fake.asked["id"], fake.asked["dir"]) == (run.id, str(run.path))
     assert fake.rows == [{"adam/loss": 1.0, "step": 0}]
     assert fake.ended == [0]

@@ -62,6 +62,9 @@ class WandB:
     def __init__(self, path: Path, study: str, config: Mapping[str, Any], start: int | None) -> None:
         from unrolled.core import require
 
+        if "WANDB_MODE" not in os.environ:
+            # Offline is not silent: W&B would still send its own telemetry. Read when it is imported.
+            os.environ.setdefault("WANDB_ERROR_REPORTING", "false")
         wandb = require("wandb", extra="log")
         self._run = wandb.init(
             project=os.environ.get("WANDB_PROJECT", "unrolled"),
