@@ -143,13 +143,14 @@ up stays, and so does one that was not attempted, with the reason.
 def _section(result: dict[str, Any]) -> list[str]:
     claims: list[Claim] = result["claims"]
     lines = [f"### {_text(result['study'])}, preset {_text(result['preset'])}", ""]
-    lines += ["| claim | the paper | ours | verdict |", "|---|---|---|---|"]
+    lines += ["| claim | verdict | ours | the paper |", "|---|---|---|---|"]
     for claim in claims:
         notes = "".join(
             f"<br><small>{_text(told)}</small>" for told in (text.why(claim), claim.source) if told
         )
-        numbers = f"{_text(text.number(claim.paper, claim.unit))} | {_text(text.measured(claim))}"
-        lines.append(f"| {_text(claim.statement)}{notes} | {numbers} | **{claim.status}** |")
+        ours = " ".join(_whole(part) for part in (text.value(claim), text.seeds(claim)) if part)
+        theirs = _text(text.number(claim.paper, claim.unit))
+        lines.append(f"| {_text(claim.statement)}{notes} | **{claim.status}** | {ours} | {theirs} |")
     return [*lines, "", *_made(result)]
 
 
@@ -209,6 +210,11 @@ def _text(words: Any) -> str:
     line = " ".join(str(words).split())
     line = line.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
     return re.sub(r"([\\`*_|\[\]])", r"\\\1", line)
+
+
+def _whole(words: str) -> str:
+    """Words that no line break may part."""
+    return _text(words).replace(" ", "&nbsp;")
 
 
 if __name__ == "__main__":
