@@ -156,7 +156,7 @@ def test_scalar_mean_losses_count_one(tokens, gpt, loss_fn, random_update):
 def test_tied_weight_counts_once(gpt, loss_fn, tokens, random_update, dense):
     model, batch = gpt(), tokens()
     assert model.head.weight is model.embed.weight
-    names, g, h = dense(model, loss_fn, [batch])
+    names, _, h = dense(model, loss_fn, [batch])
     z = random_update(model)
     assert "head.weight" not in z
     flat = flat_of(names, z)

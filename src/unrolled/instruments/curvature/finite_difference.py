@@ -7,8 +7,8 @@ one-sided: H[v] = (grad L(W + e v) - grad L(W)) / e + O(e)               1 gradi
 e multiplies v itself, which in this package is the update Z of an optimizer. Truncation falls with e and rounding
 grows as 1/e; the defaults sit at the crossing, by dtype of the parameters (curvature fact sheet 2606.04662,
 section 8, for a typical step in float32: central 1.9e-4 at e = .1 and 2.3e-5 at .01; one-sided 9.3e-4 at .01).
-Where anything is computed in a 16-bit format (autocast included) e = 1: Z is about one unit in the last place of a
-16-bit W, and smaller steps drown in rounding. Expect errors of some per cent there.
+Where activations are 16-bit (autocast) the crossing is at e = .3, and errors are about a per cent. Where parameters
+are, e = 1: Z is about one unit in the last place of W, so nothing smaller can be added to it.
 """
 
 from collections.abc import Callable, Iterable, Iterator
@@ -24,6 +24,7 @@ from unrolled.instruments.curvature.vectors import Vector
 
 CENTRAL_EPS = {torch.float64: 3e-5, torch.float32: 1e-2}
 ONE_SIDED_EPS = {torch.float64: 1e-7, torch.float32: 3e-3}
+SIXTEEN_BIT_EPS = 0.3
 
 
 def central(eps: float | None = None) -> Method:
@@ -49,10 +50,9 @@ def one_sided(eps: float | None = None) -> Method:
 
 def step_size(objective: Objective, *, both: bool, sixteen_bit: bool) -> float:
     """The default e: that of the coarsest dtype among parameters and, if `sixteen_bit`, activations."""
-    if sixteen_bit:
-        return 1.0
     table = CENTRAL_EPS if both else ONE_SIDED_EPS
-    return max((table.get(p.dtype, 1.0) for p in objective.params), default=1.0)
+    coarsest = max((table.get(p.dtype, 1.0) for p in objective.params), default=1.0)
+    return max(coarsest, SIXTEEN_BIT_EPS) if sixteen_bit else coarsest
 
 
 def _method(eps: float | None, *, both: bool) -> Callable[[Objective, int, Iterable[Vector]], Products]:
