@@ -239,3 +239,12 @@ def test_bad_input() -> None:
         theory.Modes(torch.zeros(2), torch.ones(2))
     with pytest.raises(ValueError, match="at least 1"):
         theory.power_law(0)
+
+
+def test_a_minimum_that_is_reached_exactly_has_no_direction_and_no_verdict() -> None:
+    # m w_H = (q - m) w_L: the second step of Muon lands on the minimum.
+    p = Quadratic(m=1, q=5, w_H=4, w_L=1, sigma_H=2, sigma_L=1)
+    assert p.contraction_muon == 0.0
+    path = simulate(p, "muon", steps=4)
+    assert path["phi"][2:].tolist() == pytest.approx([0.0] * 3, abs=1e-30)
+    assert check_theorem(p, steps=20).sharper

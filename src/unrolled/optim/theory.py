@@ -398,7 +398,8 @@ class Verdict:
 def check_theorem(problem: Quadratic, steps: int = 20) -> Verdict:
     """Simulate both optimizers and hold Theorem 5.5 to the result.
 
-    Losses are compared down to 1e-12 of the initial one; below, rounding decides.
+    Both are compared down to losses of 1e-12 of the initial one; below, rounding decides, and at the minimum there is
+    no direction.
 
     Example:
         >>> check_theorem(Quadratic(5, 50, 100, 1, 3, 1))
@@ -410,9 +411,14 @@ def check_theorem(problem: Quadratic, steps: int = 20) -> Verdict:
     count = torch.arange(1, steps + 1)
     means = [path["nds"][:steps].cumsum(0) / count for path in (muon, gd)]
     floor = 1e-12 * muon["phi"][0]
+    moving = (muon["phi"][:steps] > floor) & (gd["phi"][:steps] > floor)
     behind = (muon["phi"] >= gd["phi"]) & (gd["phi"] > floor)
     behind[0] = False
     crossing = int(behind.nonzero()[0]) if bool(behind.any()) else None
     return Verdict(
-        problem.assumptions, problem.condition, bool((means[0] < means[1]).all()), crossing is None, crossing
+        problem.assumptions,
+        problem.condition,
+        bool((means[0] < means[1])[moving].all()),
+        crossing is None,
+        crossing,
     )
