@@ -21,6 +21,7 @@ def claim(**fields):
         (12345.6, "", "12346"),
         (123_456_789.0, "", "1.235e8"),
         (12.0, "%", "12 %"),
+        (1.76, "x", "1.76×"),
         (math.inf, "s", "∞ s"),
         (-math.inf, "", "-∞"),
         (math.nan, "s", "—"),
@@ -46,6 +47,8 @@ def test_number(value, unit, expected):
         (1.234e-6, 4.0e-8, "1.23e-6 ± 4.00e-8"),
         (1.7, math.nan, "1.7"),
         (1.7, None, "1.7"),
+        (0.71951, None, "0.72"),
+        (5625.0, None, "5625"),
     ],
 )
 def test_mean_and_spread_are_rounded_alike(ours, spread, expected):

@@ -18,7 +18,7 @@ def number(value: Any, unit: str = "", *, digits: int = 4) -> str:
 
     Args:
         value: a number, a string, or None.
-        unit: `""` and `"1"` are not written.
+        unit: `""` and `"1"` are not written; `"x"` is a factor.
         digits: significant digits.
 
     Example:
@@ -42,7 +42,7 @@ def measured(claim: Claim) -> str:
         >>> measured(Claim("a", "b", ours=1.7123, spread=0.0812, seeds=5, status="reproduced"))
         '1.712 ± 0.081 (5 seeds)'
         >>> measured(Claim("a", "b", ours=1.7123, unit="%", status="reproduced"))
-        '1.712 % (1 seed)'
+        '1.71 % (1 seed)'
         >>> measured(Claim("a", "b", note="needs a GPU"))
         '—'
     """
@@ -57,10 +57,10 @@ def seeds(claim: Claim) -> str:
 
 
 def value(claim: Claim) -> str:
-    """`measured` without the seeds."""
+    """`measured` without the seeds. Without a spread, nobody knows more than three digits."""
     if claim.ours is None or not math.isfinite(claim.ours):
         return number(claim.ours, claim.unit)
-    text = number(claim.ours)
+    text = number(claim.ours, digits=3)
     if claim.spread is not None and math.isfinite(claim.spread):
         decimals = 1 - math.floor(math.log10(claim.spread)) if claim.spread > 0 else 3
         decimals = min(max(decimals, 0), 6)
@@ -189,4 +189,6 @@ def _fixed(value: float, decimals: int) -> str:
 
 
 def _united(text: str, unit: str) -> str:
+    if unit in ("x", "×"):
+        return f"{text}×"
     return text if unit in ("", "1") else f"{text} {unit}"
