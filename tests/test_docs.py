@@ -189,6 +189,14 @@ def test_links_to_files_lead_somewhere(page):
             assert (page.parent / target).is_file(), f"{name(page)} links to {target}"
 
 
+@pytest.mark.parametrize("page", ALL, ids=name)
+def test_formulas_are_text(page):
+    source = FENCE.sub("", page.read_text(encoding="utf-8"))
+    assert not re.search(r"\$\$|\\\(|\\\[\w", source), (
+        "TeX needs a script from elsewhere; write the formula in Unicode"
+    )
+
+
 def test_nothing_is_fetched_by_the_site():
     config = (ROOT / "mkdocs.yml").read_text(encoding="utf-8")
     assert re.search(r"^  font: false", config, re.MULTILINE)
