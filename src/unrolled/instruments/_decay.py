@@ -3,7 +3,8 @@
 
 import cmath
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from itertools import pairwise
 
 import torch
 from torch import Tensor
@@ -21,7 +22,7 @@ class Decay:
 
     Attributes:
         rate: |lambda|, the factor per step of the sequence; NaN when it could not be read.
-        error: its standard error.
+        error: its standard error, or the distance to what the window before it says, if that is larger.
         angle: |arg lambda| in radians per step of the sequence; NaN when unknown.
         misfit: root of unexplained over total sum of squares, of the fit that was used.
         first, last: indices of the first and last element used.
@@ -45,7 +46,9 @@ def decay(steps: Tensor, floor: Tensor) -> Decay:
     A linear system near its limit makes differences d_{k+1} = M d_k, so d obeys a short linear recurrence: of order 1
     when one real mode dominates, of order 2 for a complex pair (a damped oscillation) or two real modes. The
     recurrence is fitted by least squares over d_s ... d_{m-1}. An early start s keeps modes that die out; a late one
-    keeps rounding. So s runs over a grid that leaves at least the last quarter, and the fit of least misfit is taken.
+    keeps rounding. So s runs over a grid that leaves at least the last quarter, and the fit of least misfit is taken;
+    its error covers the distance to the fit one start earlier. Fewer than 32 steps also offer the ratios of two steps
+    in a row, each in doubt by its distance from the one before; the candidate of least error is taken.
     When none explains the sequence (many modes of equal modulus, noise), the slope of log |d_k| over the last half is
     used instead, with its standard error and without an angle; or nothing, when that is no line either.
     """
@@ -61,7 +64,15 @@ def decay(steps: Tensor, floor: Tensor) -> Decay:
     d = torch.linalg.qr(columns).R.mT if columns.shape[0] > usable else columns.mT
     shortest = max(6, usable // 4) if usable >= 6 else usable
     starts = torch.linspace(0, usable - shortest, 24).long().unique().tolist()
-    best = min((_recurrence(d[start:], start) for start in starts), key=lambda fit: fit.misfit)
+    fits = [_recurrence(d[start:], start) for start in starts]
+    chosen = min(range(len(fits)), key=lambda i: fits[i].misfit)
+    best = _doubted(fits[chosen], fits[chosen - 1] if chosen else fits[min(1, len(fits) - 1)])
+    if usable < 32:  # so steep a decay leaves too few steps for a fit; two ratios in a row need three
+        ratios = [_ratio(d, k) for k in range(usable - 1)]
+        best = min(
+            [best, *(_doubted(after, before) for before, after in pairwise(ratios))],
+            key=lambda fit: fit.error,
+        )
     if best.misfit <= GOOD_FIT:
         return best
     return slope(size[:usable], torch.arange(usable, dtype=torch.float64))
@@ -70,6 +81,22 @@ def decay(steps: Tensor, floor: Tensor) -> Decay:
 def nothing(reason: str, first: int, last: int) -> Decay:
     """No rate, and why."""
     return Decay(*[math.nan] * 4, first=first, last=max(last, first), method="none", reason=reason)
+
+
+def _doubted(fit: Decay, other: Decay) -> Decay:
+    """With an error that covers the distance to the same thing read one start earlier: no rounding error tells that."""
+    apart = abs(cmath.rect(fit.rate, fit.angle) - cmath.rect(other.rate, other.angle))
+    return replace(fit, error=max(fit.error, apart))
+
+
+def _ratio(d: Tensor, k: int) -> Decay:
+    """<d_k, d_{k+1}> / <d_k, d_k>: the multiplier of one real mode."""
+    before, after = d[k], d[k + 1]
+    ratio = float(before @ after / (before @ before))
+    misfit = float((after - ratio * before).norm() / after.norm())
+    return Decay(
+        abs(ratio), 0.0, math.pi if ratio < 0 else 0.0, misfit, k, k + 1, "ratio of two steps in a row"
+    )
 
 
 def _recurrence(d: Tensor, start: int) -> Decay:

@@ -51,7 +51,8 @@ def settling(
         Along t of the later record: `residual` and `norm` (Euclidean), per step; for a whole-numbered cycle also
         `return`, max |x_i - x_{i-p}| (NaN before t = p). Numbers: `kind`, `settled_at` (the
         first t from which no residual exceeds `tol`; for a whole-numbered cycle, from which every return is within
-        it; else NaN), `rate`, `rate_error` (standard error), `period` (steps per turn of the cycle, or of the spiral
+        it; else NaN), `rate`, `rate_error` (its standard error, or
+        the distance to what an earlier window says, if that is larger), `period` (steps per turn of the cycle, or of the spiral
         into a fixed point; 2 when it alternates; inf when it comes in straight; NaN when unknown), `remaining`
         (estimated distance still to go to the fixed point), `tol`, `window_start`, `window_end`. The status is
         `"ok"` for a fixed point or a limit cycle, else the kind.
