@@ -55,6 +55,10 @@ def test_mean_and_spread_are_rounded_alike(ours, spread, expected):
     assert text.value(claim(ours=ours, spread=spread, seeds=5)) == expected
 
 
+def test_a_factor_multiplies_mean_and_spread():
+    assert text.value(claim(ours=0.508, spread=0.015, unit="x", seeds=5)) == "(0.508 ± 0.015)×"
+
+
 def test_spread_never_claims_more_digits_than_a_double_has():
     shown = text.value(claim(ours=1.7, spread=1e-15, seeds=2))
     assert shown == "1.700000 ± 1.00e-15"

@@ -190,5 +190,5 @@ def _fixed(value: float, decimals: int) -> str:
 
 def _united(text: str, unit: str) -> str:
     if unit in ("x", "×"):
-        return f"{text}×"
+        return f"({text})×" if "±" in text else f"{text}×"
     return text if unit in ("", "1") else f"{text} {unit}"
