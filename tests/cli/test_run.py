@@ -65,6 +65,29 @@ def test_a_study_that_raises_is_told_without_a_traceback(unrolled, toy):
     assert "Traceback" in unrolled("run", toy, "--fail-at", "7", "--no-report", "--debug", code=2)
 
 
+def test_a_full_disk_is_told_in_one_paragraph(unrolled, toy, monkeypatch):
+    import os
+
+    replace = os.replace
+
+    def full(source, target):
+        if "step-" in str(target):
+            raise OSError(28, "No space left on device")
+        replace(source, target)
+
+    monkeypatch.setattr(os, "replace", full)
+    told = unrolled("run", toy, "--no-report", code=2)
+    assert (
+        "error: the disk is full: step-000000005.safetensors could not be written. Earlier files in" in told
+    )
+    assert "free some space and resume the run" in told
+    assert "Errno" not in told
+    (row,) = index.query("runs")
+    assert row["state"] == "failed"
+    monkeypatch.undo()
+    assert [each["step"] for each in Run.open(row["path"]).metrics()] == [0, 0, 1, 2, 3, 4]
+
+
 def test_claims_must_be_claims(unrolled, toy, tmp_path):
     text = (
         Path(toy).read_text().replace("    return [\n        Claim(", "    return 3\n    [\n        Claim(")
@@ -136,6 +159,15 @@ def test_the_table_is_whole_at_80_columns(unrolled, toy, monkeypatch):
     assert max(map(len, unrolled.out.splitlines())) <= 80
     assert "…" not in unrolled.out
     assert index.query("runs")[0]["id"][-8:] in unrolled.out
+
+
+def test_a_lost_run_elsewhere_is_named_by_its_path(unrolled, toy, tmp_path):
+    from unrolled.runs import folder
+
+    path = folder.make("toy-study", {"preset": "tiny"}, tmp_path / "other", None, state="running")
+    status = folder.read(path / "status.json")
+    (path / "status.json").write_text(json.dumps({**status, "pid_started": -5}))
+    assert f"unrolled resume other/toy-study/{path.name}" in unrolled("runs", "--runs", "other")
 
 
 def test_list_shows_studies_without_importing_them(unrolled, monkeypatch, tmp_path):

@@ -26,7 +26,9 @@ def test_a_full_disk_is_told_and_leaves_the_old_file(tmp_path, monkeypatch, call
     path = tmp_path / "a.txt"
     atomic.write_text(path, "old")
     monkeypatch.setattr(os, call, full)
-    with pytest.raises(DiskFull, match=r"disk is full: a.txt could not be written.*unrolled resume"):
+    with pytest.raises(
+        DiskFull, match=r"^the disk is full: a.txt could not be written.*free some space and resume"
+    ):
         atomic.write_text(path, "new")
     monkeypatch.undo()
     assert path.read_text() == "old"

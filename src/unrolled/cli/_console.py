@@ -84,3 +84,10 @@ def short(path: str | os.PathLike[str]) -> str:
         return str(Path(path).absolute().relative_to(Path.cwd()))
     except ValueError:
         return str(path)
+
+
+def resume_command(path: str | os.PathLike[str]) -> str:
+    """The command that goes on with a run; short when the run lies where it is looked for."""
+    run = Path(path).absolute()
+    usual = run.parent.parent == Path("runs").absolute()
+    return f"unrolled resume {run.name.rpartition('-')[2] if usual else short(run)}"

@@ -4,21 +4,22 @@ from typing import Any
 
 from rich.text import Text
 
-from unrolled.cli._console import StudyFailed, out, say, short
+from unrolled.cli._console import StudyFailed, out, resume_command, say, short
 from unrolled.runs import distributed
+from unrolled.runs.atomic import DiskFull
 from unrolled.runs.claims import Claim
 from unrolled.runs.run import Run
 from unrolled.runs.study import Study, StudyError
 
 
-def execute(study: Study, config: Any, run: Run, *, report: bool = True) -> list[Claim]:
+def execute(study: Study, config: Any, run: Run, *, report: bool | None = True) -> list[Claim]:
     """Run a study in a run that has been started, print its claims, write its report.
 
     Args:
         study: the study.
         config: its configuration.
         run: from `Run.create` or `Run.resume`.
-        report: write report.html at the end.
+        report: write report.html at the end; None leaves printing the claims to the caller too.
 
     Returns:
         The claims.
@@ -40,12 +41,12 @@ def execute(study: Study, config: Any, run: Run, *, report: bool = True) -> list
             run.save_claims(made)
     except KeyboardInterrupt as stop:
         display.close()
-        raise type(stop)(f"interrupted; go on with:\n  {resume_command(run)}") from None
+        raise type(stop)(f"interrupted; go on with:\n  {resume_command(run.path)}") from None
     except Exception as error:
         display.close()
         raise StudyFailed(_failure(error, run)) from error
     display.close()
-    if main:
+    if main and report is not None:
         show(run, made, report=report)
     return made
 
@@ -69,14 +70,6 @@ def show(run: Run, made: list[Claim], *, report: bool) -> None:
             say(f"no report.html ({type(error).__name__}: {error}); try: unrolled report {run.id} --debug")
     else:
         console.print(Text.assemble("run: ", (short(run.path), "bold")), soft_wrap=True)
-
-
-def resume_command(run: Run) -> str:
-    """The command that goes on with a run; short when the run lies where it is looked for."""
-    from pathlib import Path
-
-    usual = run.path.parent.parent == Path("runs").absolute()
-    return f"unrolled resume {run.id.rpartition('-')[2] if usual else short(run.path)}"
 
 
 class Display:
@@ -117,9 +110,11 @@ def _check(made: Any, study: Study) -> None:
 
 def _failure(error: Exception, run: Run) -> str:
     text = str(error).strip()
-    named = text if isinstance(error, StudyError) else f"{type(error).__name__}: {text}"
+    named = text if isinstance(error, StudyError | DiskFull) else f"{type(error).__name__}: {text}"
+    if run.state != "failed":  # there was no space to say so
+        return f"{named}\nThen:\n  {resume_command(run.path)}"
     return (
         f"{named}\n"
         f"The run is marked failed; status.json in {short(run.path)} keeps the traceback, and --debug shows it. "
-        f"Once it is mended:\n  {resume_command(run)}"
+        f"Once it is mended:\n  {resume_command(run.path)}"
     )

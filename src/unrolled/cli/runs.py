@@ -12,7 +12,7 @@ from rich.box import SIMPLE_HEAD
 from rich.table import Table
 from rich.text import Text
 
-from unrolled.cli._console import out, read
+from unrolled.cli._console import out, read, resume_command
 from unrolled.runs import index, plain
 from unrolled.runs.folder import STATES
 
@@ -71,12 +71,8 @@ def main(argv: Sequence[str]) -> int:
         console.print(Text(f"{short_id(row)} failed: {reason}", style="red"))
     gone = [row for row in rows if row["state"] == "lost"]
     if gone:
-        console.print(
-            Text(
-                f"lost: the process is gone. Go on with: unrolled resume {short_id(gone[-1])}",
-                style="magenta",
-            )
-        )
+        command = resume_command(gone[-1]["path"])
+        console.print(Text(f"lost: the process is gone. Go on with: {command}", style="magenta"))
     return 0
 
 

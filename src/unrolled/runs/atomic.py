@@ -17,6 +17,9 @@ _serial = count()
 class DiskFull(OSError):
     """No space left while a run was being written; what was there before is whole."""
 
+    def __str__(self) -> str:
+        return str(self.strerror)
+
 
 @contextmanager
 def full_disk(path: Path) -> Iterator[None]:
@@ -35,7 +38,7 @@ def full_disk(path: Path) -> Iterator[None]:
         raise DiskFull(
             errno.ENOSPC,
             f"the disk is full: {path.name} could not be written. Earlier files in {path.parent} are whole; "
-            "free some space, then go on with `unrolled resume`",
+            "free some space and resume the run",
             str(path),
         ) from error
 
