@@ -8,16 +8,16 @@ twice costs 9, and nothing outlives the next layer: there is no graph to keep.
 What a coefficient means is in `jet_rules.tensor`, what each operator does with it in the files beside it.
 """
 
-import contextlib
-from collections.abc import Callable, Iterable, Iterator, Mapping
+import math
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
 
 from unrolled.instruments.curvature.jet_rules.dispatch import Pass
-from unrolled.instruments.curvature.jet_rules.internals import below_autograd
+from unrolled.instruments.curvature.jet_rules.internals import below_autograd, uncompiled
 from unrolled.instruments.curvature.jet_rules.tensor import Jet, JetUnsupported
 
 __all__ = ["JetResult", "JetUnsupported", "jet"]
@@ -31,13 +31,15 @@ class JetResult:
         loss: L(W).
         gain: <G,Z>, the first-order decrease.
         quad: <Z,HZ>.
-        count: what summed losses were divided by.
+        count: what the sums over the batches were divided by.
+        sums: the first three before that division; with a count of 0 they are all there is, and the means are NaN.
     """
 
     loss: float
     gain: float
     quad: float
     count: float
+    sums: tuple[float, float, float]
 
     @property
     def penalty(self) -> float:
@@ -59,18 +61,6 @@ class _Call(nn.Module):
 
     def forward(self, *batch: Any) -> Any:
         return self.loss_fn(self.model, *batch)
-
-
-@contextlib.contextmanager
-def _carrying(originals: dict[int, str]) -> Iterator[None]:
-    """Operators reach the rules whole and unrecorded, with grad mode on: that shows where the model turns it off."""
-    with (
-        torch.enable_grad(),
-        below_autograd(),
-        torch.compiler.set_stance("force_eager"),
-        Pass(originals),
-    ):
-        yield
 
 
 def jet(
@@ -95,37 +85,38 @@ def jet(
         batches: what to sum over, losses and counts apart; None calls `loss_fn(model)` once.
 
     Returns:
-        The four numbers, after division by the total count.
+        L, <G,Z>, <Z,HZ> of the mean loss, the count, and the sums.
 
     Raises:
         JetUnsupported: an operator without a rule, named; or parameters used where the pass cannot see them.
         KeyError: a name that is no parameter.
         ValueError: a Z of the wrong shape, a tied parameter named twice, no batch, a loss that is not a scalar, or a
-            count that depends on the parameters or is not positive.
+            count that depends on the parameters.
 
     Example:
         >>> model = nn.Linear(1, 1, bias=False)
         >>> _ = nn.init.constant_(model.weight, 2.0)
         >>> cubic = lambda model: model.weight.pow(3).sum()  # L = w^3 = 8, G = 3 w^2 = 12, H = 6 w = 12
-        >>> jet(model, cubic, {"weight": torch.full((1, 1), 0.5)})
-        JetResult(loss=8.0, gain=6.0, quad=3.0, count=1.0)
+        >>> made = jet(model, cubic, {"weight": torch.full((1, 1), 0.5)})
+        >>> made.loss, made.gain, made.quad
+        (8.0, 6.0, 3.0)
     """
     originals, values = _jets(model, update)
     values |= {f"model.{name}": buffer.clone() for name, buffer in model.named_buffers(remove_duplicate=True)}
     call = _Call(model, loss_fn)
     sums, count, seen = [0.0, 0.0, 0.0], 0.0, False
     for batch in [()] if batches is None else ((batch,) for batch in batches):
-        with _carrying(originals):
-            out = torch.func.functional_call(call, values, batch, strict=False)
-            loss, n = _read(out)
+        # grad mode is on to show where the model turns it off; with autograd kept out, nothing is recorded
+        with torch.enable_grad(), uncompiled(), below_autograd(), Pass(originals):
+            loss, n = _read(torch.func.functional_call(call, values, batch, strict=False))
         sums = [a + b for a, b in zip(sums, loss)]
         count, seen = count + n, True
     if not seen:
         raise ValueError("batches is empty: there is no loss to expand; pass at least one batch")
-    if not count > 0:
-        raise ValueError(f"the losses' counts add up to {count}; they must be positive")
-    value, first, second = (x / count for x in sums)
-    return JetResult(loss=value, gain=-first, quad=2 * second, count=count)
+    value, first, second = sums
+    totals = value, -first, 2 * second
+    loss, gain, quad = (x / count if count else math.nan for x in totals)
+    return JetResult(loss, gain, quad, count, totals)
 
 
 def _jets(model: nn.Module, update: Mapping[str, Tensor]) -> tuple[dict[int, str], dict[str, Tensor]]:
@@ -150,12 +141,13 @@ def _jets(model: nn.Module, update: Mapping[str, Tensor]) -> tuple[dict[int, str
         originals[id(parameter)] = name
         with torch.no_grad():
             made[id(parameter)] = Jet(torch.stack([parameter.detach(), -z.detach().to(parameter)]))
+        vars(made[id(parameter)])["_is_param"] = True  # isinstance(weight, nn.Parameter) holds
     return originals, {f"model.{name}": made[id(p)] for name, p in named.items() if id(p) in made}
 
 
 def _read(out: Any) -> tuple[list[float], float]:
     """Coefficients of the loss, and the count."""
-    loss, count = out if isinstance(out, tuple) else (out, 1)
+    loss, count = cast("tuple[Any, Any]", out) if isinstance(out, tuple) else (out, 1)
     if not isinstance(loss, Tensor) or loss.numel() != 1:
         got = f"a tensor of shape {tuple(loss.shape)}" if isinstance(loss, Tensor) else type(loss).__name__
         raise ValueError(f"loss_fn returns a scalar tensor, or (summed loss, count); got {got}")

@@ -3,7 +3,6 @@
 Products by Leibniz' rule: (a b)_n = sum_j a_{n-j} b_j.
 """
 
-from numbers import Number
 from typing import Any
 
 import torch
@@ -24,6 +23,7 @@ from unrolled.instruments.curvature.jet_rules.tensor import (
 )
 
 aten = torch.ops.aten
+Number = (int, float, complex)
 
 
 def _joined(a: Tensor, b: Tensor) -> tuple[Tensor, Tensor, torch.Size, torch.dtype]:
@@ -62,8 +62,10 @@ def add(a: Any, b: Any, alpha: Any = 1) -> Any:
 
 def mul(a: Any, b: Any) -> Any:
     """A b."""
-    if isinstance(a, Number) or isinstance(b, Number):
-        return Jet(a.stack * b if isinstance(b, Number) else b.stack * a)
+    if isinstance(a, Number):
+        a, b = b, a
+    if isinstance(b, Number):
+        return Jet(a.stack * b)
     x, y, shape, dtype = _joined(a, b)
     terms = min(TERMS, len(x) + len(y) - 1)
     out = _room(terms, x, y, shape, dtype)

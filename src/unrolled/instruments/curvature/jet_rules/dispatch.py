@@ -29,8 +29,20 @@ from unrolled.instruments.curvature.jet_rules import (
     reductions,
     structure,
 )
-from unrolled.instruments.curvature.jet_rules.internals import composite, transformed
-from unrolled.instruments.curvature.jet_rules.tensor import Jet, JetUnsupported, constant, is_live
+from unrolled.instruments.curvature.jet_rules.internals import (
+    composite,
+    in_place_view,
+    reshape_in_place,
+    transformed,
+)
+from unrolled.instruments.curvature.jet_rules.tensor import (
+    PASSES,
+    Jet,
+    JetUnsupported,
+    constant,
+    is_live,
+    sequence,
+)
 
 aten = torch.ops.aten
 
@@ -74,8 +86,16 @@ class Pass(TorchDispatchMode):
     """
 
     def __init__(self, originals: dict[int, str]) -> None:
-        super().__init__()
+        super().__init__()  # pyright: ignore[reportUnknownMemberType]
         self.originals = originals
+
+    def __enter__(self) -> Any:
+        PASSES.under_way += 1
+        return super().__enter__()
+
+    def __exit__(self, *error: Any) -> None:
+        super().__exit__(*error)
+        PASSES.under_way -= 1
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         kwargs = kwargs or {}
@@ -129,13 +149,14 @@ def _tensors(args: Any, kwargs: Any) -> Iterator[Tensor]:
         for a in group:
             if isinstance(a, Tensor):
                 yield a
-            elif isinstance(a, (list, tuple)):
-                yield from (b for b in a if isinstance(b, Tensor))
+            else:
+                yield from (b for b in sequence(a) or () if isinstance(b, Tensor))
 
 
 def _replace(f: Any, x: Any) -> Any:
-    if isinstance(x, (list, tuple)):
-        return [_replace(f, y) for y in x]
+    items = sequence(x)
+    if items is not None:
+        return [_replace(f, y) for y in items]
     return f(x) if isinstance(x, Jet) else x
 
 
@@ -187,13 +208,16 @@ def _constants(out: Any, sealed: bool) -> Any:
     """Results of an operator on constants, wrapped so that a later in-place write finds room."""
     if isinstance(out, Tensor):
         return Jet(out.unsqueeze(0), sealed=sealed) if out.is_floating_point() or out.is_complex() else out
-    if isinstance(out, (list, tuple)):
-        return type(out)(_constants(x, sealed) for x in out)
-    return out
+    items = sequence(out)
+    return out if items is None else tuple(_constants(x, sealed) for x in items)
 
 
 def _write(func: Any, traits: _Traits, args: Any, kwargs: Any, live: bool) -> Any:
     """In-place operators: the value by the functional twin, then copied into the target's own memory."""
+    if in_place_view(func) and isinstance(args[0], Jet):
+        reshape_in_place(func, *args, **kwargs)
+        args[0].reshaped()
+        return args[0]
     if not live:
         out = func(*_replace(constant, args), **_plain(kwargs))
         return args[traits.written[0]] if traits.written == (0,) else _constants(out, sealed=True)

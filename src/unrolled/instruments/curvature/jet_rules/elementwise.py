@@ -201,11 +201,11 @@ def _silu(x: Tensor) -> Expansion:
 
 
 def _mish(x: Tensor) -> Expansion:
-    value, s, half = _softplus(x)
-    t = torch.tanh(value)
-    u = 1 - t * t  # dt/dsoftplus
+    s = torch.sigmoid(x)
+    t = torch.tanh(F.softplus(x))
+    u = 1 - t * t  # dt / dsoftplus, and dsoftplus / dx = s
     first = u * s
-    second = u * (2 * half) - 2 * t * u * s * s
+    second = first * (1 - s) - 2 * t * u * s * s
     return x * t, t + x * first, first + 0.5 * x * second
 
 
@@ -326,8 +326,8 @@ _SMOOTH: dict[str, Callable[..., Expansion]] = {
     "exp2.default": _exp2,
     "expm1.default": _expm1,
     "log.default": _log,
-    "log2.default": lambda x: _log(x, 2.0),
-    "log10.default": lambda x: _log(x, 10.0),
+    "log2.default": functools.partial(_log, base=2.0),
+    "log10.default": functools.partial(_log, base=10.0),
     "log1p.default": _log1p,
     "sqrt.default": _sqrt,
     "rsqrt.default": _rsqrt,
@@ -355,7 +355,7 @@ _SMOOTH: dict[str, Callable[..., Expansion]] = {
     "gelu.default": _gelu,
     "lgamma.default": _lgamma,
     "digamma.default": _digamma,
-    "square.default": lambda x: _power(x, 2),
+    "square.default": functools.partial(_power, p=2),
     "pow.Tensor_Scalar": _power,
     "elu.default": _elu,
     "hardswish.default": _hardswish,
@@ -398,7 +398,7 @@ for _table, _kinked in ((_SMOOTH, False), (_STRAIGHT, True)):
 
 def _pow_scalar(op: Any, args: Any, kwargs: Any) -> Any:
     base, x = args
-    return Jet(expand(lambda t: _exponential(t, base), x.stack))
+    return Jet(expand(_exponential, x.stack, base))
 
 
 RULES[aten.pow.Scalar] = _pow_scalar

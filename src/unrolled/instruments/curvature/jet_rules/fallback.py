@@ -11,7 +11,7 @@ from torch import Tensor
 from torch.func import jvp
 
 from unrolled.instruments.curvature.jet_rules.internals import apart, decomposition
-from unrolled.instruments.curvature.jet_rules.tensor import Jet, JetUnsupported, constant, is_live
+from unrolled.instruments.curvature.jet_rules.tensor import Jet, JetUnsupported, constant, is_live, sequence
 
 aten = torch.ops.aten
 
@@ -49,21 +49,21 @@ def run(op: Any, args: Any, kwargs: Any) -> Any:
             raise JetUnsupported(op, f"torch defines it by {error.op}, and there {error.reason}") from None
     at_zero = _map(constant, args), {k: _map(constant, v) for k, v in kwargs.items()}
     out = op(*at_zero[0], **at_zero[1])
-    results = out if isinstance(out, (list, tuple)) else (out,)
+    results = sequence(out) or (out,)
     if any(isinstance(r, Tensor) and (r.is_floating_point() or r.is_complex()) for r in results):
         raise JetUnsupported(op, "there is no rule for it")
     return out
 
 
 def _map(f: Any, x: Any) -> Any:
-    return [_map(f, y) for y in x] if isinstance(x, (list, tuple)) else f(x)
+    items = sequence(x)
+    return f(x) if items is None else [_map(f, y) for y in items]
 
 
 def _differentiated(op: Any, args: Any, kwargs: Any) -> Any:
     """Coefficients of e -> op(x_0 + e x_1 + e^2 x_2): value, first and half the second derivative at e = 0."""
-    first = next(x for a in args for x in (a if isinstance(a, (list, tuple)) else (a,)) if is_live(x))
-    real = first.dtype.to_real()
-    zero, one = (torch.full((), v, dtype=real, device=first.device) for v in (0.0, 1.0))
+    first = next(filter(is_live, args))
+    zero, one = (torch.full((), v, dtype=first.dtype.to_real(), device=first.device) for v in (0.0, 1.0))
 
     def at(e: Tensor) -> Any:
         def polynomial(x: Any) -> Any:
@@ -75,13 +75,14 @@ def _differentiated(op: Any, args: Any, kwargs: Any) -> Any:
             return value
 
         out = op(*_map(polynomial, args), **kwargs)
-        return tuple(out) if isinstance(out, (list, tuple)) else (out,)
+        return out if len(op._schema.returns) > 1 else (out,)
 
     def slope(e: Tensor) -> Any:
         return jvp(at, (e,), (one,))
 
     def series() -> list[Tensor]:
-        (value, rise), (_, bend) = jvp(slope, (zero,), (one,))
+        derivatives: Any = jvp(slope, (zero,), (one,))
+        (value, rise), (_, bend) = derivatives
         floats = (v.is_floating_point() or v.is_complex() for v in value)
         return [torch.stack([v, r, b / 2]) if f else v for f, v, r, b in zip(floats, value, rise, bend)]
 

@@ -1,6 +1,8 @@
 """The corners of torch that the pass needs and torch keeps to itself, in one place for the next upgrade."""
 
+import contextlib
 import importlib
+import sys
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, TypeVar
@@ -17,15 +19,33 @@ without_torch_function = _C.DisableTorchFunctionSubclass
 """Context manager: tensor subclasses do not see Python-level functions a second time."""
 
 
+def uncompiled() -> contextlib.AbstractContextManager[Any]:
+    """While it is open, compiled modules run as they were written."""
+    if "torch._dynamo" not in sys.modules:  # then nothing is compiled, and importing it takes seconds
+        return contextlib.nullcontext()
+    return torch.compiler.set_stance("force_eager")
+
+
 def apart(f: Callable[[], T]) -> T:
     """f() with autograd and torch.func as they are outside a pass: their state is per thread, so in another thread."""
     with ThreadPoolExecutor(1) as thread:
         return thread.submit(f).result()
 
 
-def passing() -> bool:
-    """Whether a pass is under way, that is, whether autograd is kept out."""
-    return _C._dispatch_tls_is_dispatch_key_excluded(_C.DispatchKey.AutogradFunctionality)
+def in_place_view(op: Any) -> bool:
+    """Whether an operator only changes the shape of its argument, in place (`transpose_`)."""
+    return torch.Tag.inplace_view in op.tags
+
+
+def reshape_in_place(op: Any, wrapper: torch.Tensor, *args: Any, **kwargs: Any) -> None:
+    """Let such an operator change the shape a wrapper shows, and nothing else."""
+    meta = _C._meta_in_tls_dispatch_include()
+    with _C._DisableTorchDispatch():
+        _C._set_meta_in_tls_dispatch_include(True)
+        try:
+            op(wrapper, *args, **kwargs)
+        finally:
+            _C._set_meta_in_tls_dispatch_include(meta)
 
 
 def transformed() -> bool:

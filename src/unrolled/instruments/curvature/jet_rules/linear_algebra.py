@@ -13,6 +13,7 @@ from torch import Tensor
 from unrolled.instruments.curvature.jet_rules.tensor import TERMS, Jet, bound, stack_of
 
 aten = torch.ops.aten
+_linalg: Any = torch.linalg
 
 
 def _solve(op: Any, args: Any, kwargs: Any) -> Any:
@@ -28,7 +29,7 @@ def _solve(op: Any, args: Any, kwargs: Any) -> Any:
         for j in range(1, min(n, len(matrices) - 1) + 1):
             y = rows[n - j]
             rest = rest - (matrices[j] @ y if left or vector else y @ matrices[j])
-        rows.append(torch.linalg.solve(matrices[0], rest, left=left or vector))
+        rows.append(_linalg.solve(matrices[0], rest, left=left or vector))
     out = torch.stack(rows)
     return Jet(out.squeeze(-1) if vector else out), lu, pivots, info
 
@@ -48,7 +49,7 @@ def _inverse(op: Any, args: Any, kwargs: Any) -> Any:
 
 def _logarithm(matrices: Tensor) -> Tensor:
     """The stack of log |det A|, its value left at 0."""
-    m = torch.linalg.solve(matrices[0], matrices[1:])
+    m: Tensor = _linalg.solve(matrices[0], matrices[1:])
     first = m[0].diagonal(dim1=-2, dim2=-1).sum(-1)
     second = (m[0] * m[0].transpose(-2, -1)).sum((-2, -1)) * -0.5
     if len(m) > 1:

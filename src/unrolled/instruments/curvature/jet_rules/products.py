@@ -12,7 +12,15 @@ import torch
 from torch import Tensor
 
 from unrolled.instruments.curvature.jet_rules.internals import composite
-from unrolled.instruments.curvature.jet_rules.tensor import TERMS, Jet, bound, broadcast, is_live, stack_of
+from unrolled.instruments.curvature.jet_rules.tensor import (
+    TERMS,
+    Jet,
+    JetUnsupported,
+    bound,
+    broadcast,
+    is_live,
+    stack_of,
+)
 
 aten = torch.ops.aten
 
@@ -126,6 +134,13 @@ def _multilinear(count: int) -> Any:
     return rule
 
 
+def _grouped(op: Any, args: Any, kwargs: Any) -> Any:
+    a, b, offsets, bias, dtype = bound(op, args, kwargs)
+    if bias is not None:
+        raise JetUnsupported(op, "with a bias there is no rule for it")
+    return _multilinear(2)(op, (a, b, offsets, None, dtype), {})
+
+
 RULES: dict[Any, Any] = {
     aten.linear.default: _linear,
     aten.matmul.default: _matmul,
@@ -138,5 +153,6 @@ RULES: dict[Any, Any] = {
     aten.baddbmm.default: _added,
     aten.convolution.default: _convolution,
     aten.linalg_cross.default: _multilinear(2),
+    aten._grouped_mm.default: _grouped,
     aten._trilinear.default: _multilinear(3),
 }

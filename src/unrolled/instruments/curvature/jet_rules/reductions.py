@@ -6,17 +6,17 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from unrolled.instruments.curvature.jet_rules.tensor import Jet, bound, constant, named
+from unrolled.instruments.curvature.jet_rules.tensor import Jet, bound, constant, named, sequence
 
 aten = torch.ops.aten
+_linalg: Any = torch.linalg
 
 
 def _axes(dim: Any, ndim: int) -> list[int]:
     """Axes of the elements as axes of the stack; all of them when none is named."""
-    if dim is None or (isinstance(dim, (list, tuple)) and not dim):
+    if dim is None or (sequence(dim) is not None and not dim):
         return list(range(1, ndim + 1))
-    dims: list[int] = [dim] if isinstance(dim, int) else dim
-    return [d % max(ndim, 1) + 1 for d in dims]
+    return [d % max(ndim, 1) + 1 for d in sequence(dim) or (dim,)]
 
 
 def _sum(op: Any, args: Any, kwargs: Any) -> Any:
@@ -72,7 +72,7 @@ def _vector_norm(op: Any, args: Any, kwargs: Any) -> Any:
 
 def _cdist(op: Any, args: Any, kwargs: Any) -> Any:
     x, y, order, _ = bound(op, args, kwargs)
-    return torch.linalg.vector_norm(x.unsqueeze(-2) - y.unsqueeze(-3), order, -1)
+    return _linalg.vector_norm(x.unsqueeze(-2) - y.unsqueeze(-3), order, -1)
 
 
 def _extreme(op: Any, args: Any, kwargs: Any) -> Any:

@@ -53,6 +53,11 @@ def _reshape(op: Any, args: Any, kwargs: Any) -> Any:
     return Jet(stack.reshape(stack.shape[0], *image.shape))
 
 
+def _contiguous(op: Any, args: Any, kwargs: Any) -> Any:
+    image = op(args[0].stack[0], **kwargs)
+    return Jet(args[0].stack.contiguous()) if image.is_contiguous() else view(op, args, kwargs)
+
+
 def _on_stack(op: Any, args: Any, kwargs: Any) -> Any:
     """Operators that leave leading axes alone."""
     return Jet(op(args[0].stack, *args[1:], **kwargs))
@@ -247,10 +252,9 @@ _CONSTANT = """
 """
 
 RULES: dict[Any, Any] = {
+    aten.contiguous.default: _contiguous,
     **{op: linear_in(*where) for where, names in _LINEAR.items() for op in operators(names)},
-    **dict.fromkeys(
-        operators("reshape.default contiguous.default flatten.using_ints unflatten.int"), _reshape
-    ),
+    **dict.fromkeys(operators("reshape.default flatten.using_ints unflatten.int"), _reshape),
     **dict.fromkeys(operators("view_as_real.default view_as_complex.default _conj.default"), _on_stack),
     **dict.fromkeys(operators(_CONSTANT), _constant),
     aten.embedding.default: _embedding,

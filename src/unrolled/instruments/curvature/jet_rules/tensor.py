@@ -9,16 +9,25 @@ Stacking is what makes the pass quick: three products with one matrix become one
 and a view of x_0 is the same view of every coefficient.
 """
 
-from collections.abc import Callable
-from typing import Any, TypeGuard
+import threading
+from collections.abc import Callable, Sequence
+from typing import Any, TypeGuard, cast
 
 import torch
 from torch import Tensor
 
-from unrolled.instruments.curvature.jet_rules.internals import passing, without_torch_function
+from unrolled.instruments.curvature.jet_rules.internals import without_torch_function
 
 TERMS = 3
 """Coefficients kept: orders 0, 1, 2."""
+
+
+class _Passes(threading.local):
+    under_way = 0
+
+
+PASSES = _Passes()
+"""How many passes this thread is in: a jet that outlives them is of no use."""
 
 
 class JetUnsupported(NotImplementedError):
@@ -78,6 +87,9 @@ class Jet(torch.Tensor):
         self.memory = _Memory(stack.shape[0], sealed) if memory is None else memory
         return self
 
+    def __init__(self, stack: Tensor, memory: _Memory | None = None, sealed: bool = False) -> None:
+        """`__new__` has done it."""
+
     def __repr__(self, *, tensor_contents: Any = None) -> str:
         return f"Jet(shape={tuple(self.shape)}, dtype={self.dtype}, terms={self.terms})"
 
@@ -92,7 +104,7 @@ class Jet(torch.Tensor):
     def __torch_dispatch__(cls, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         from unrolled.instruments.curvature.jet_rules.dispatch import run
 
-        if not passing():
+        if not PASSES.under_way:
             raise JetUnsupported(func, "a tensor of the pass was kept and used after the pass had ended")
         return run(func, args, kwargs or {})
 
@@ -113,6 +125,12 @@ class Jet(torch.Tensor):
         """k: 1 for a constant, 2 or 3."""
         return self.memory.terms
 
+    def reshaped(self) -> None:
+        """Follow a change of shape in place."""
+        stack = self.stack
+        size, stride = (stack.shape[0], *self.shape), (stack.stride(0), *self.stride())
+        self._stack = stack.as_strided(size, stride, self.storage_offset())
+
     def grow(self, terms: int, op: object) -> None:
         """Give this jet, and all that share its memory, room for `terms` coefficients; the new ones are zero."""
         old, memory = self.stack, self.memory
@@ -125,6 +143,11 @@ class Jet(torch.Tensor):
         flat = old.new_zeros(terms, row)
         flat[: old.shape[0]] = old.as_strided((old.shape[0], row), (row, 1), 0)
         memory.flat, memory.terms = flat, terms
+
+
+def sequence(x: Any) -> Sequence[Any] | None:
+    """`x` if it is a list or tuple."""
+    return cast(Sequence[Any], x) if isinstance(x, (list, tuple)) else None
 
 
 def bound(op: Any, args: Any, kwargs: Any) -> tuple[Any, ...]:
