@@ -1,0 +1,64 @@
+"""`make tour`: run the tour's studies on the CPU, print what they claim, write one report of them all.
+
+An interrupted tour goes on where it stopped when it is started again; a finished one starts anew.
+"""
+
+import sys
+import time
+from pathlib import Path
+
+from rich.text import Text
+
+from unrolled.cli._console import complain, out, say, short
+from unrolled.cli._execute import execute
+from unrolled.report import print_claims, write_many
+from unrolled.runs import config as configs
+from unrolled.runs import index
+from unrolled.runs.run import Run
+from unrolled.runs.study import load
+
+STUDIES = ("curvature-theory", "curvature-text")
+
+
+def main(root: str = "runs") -> int:
+    """Run the tour.
+
+    Args:
+        root: the folder that holds all runs.
+
+    Returns:
+        The exit code: 0 done, 2 an error, 130 interrupted.
+    """
+    began = time.monotonic()
+    say(f"the tour: {', '.join(STUDIES)}; about three minutes on two cores, Ctrl-C is safe")
+    try:
+        runs = [_run(name, root) for name in STUDIES]
+    except KeyboardInterrupt:
+        say("interrupted: `make tour` goes on where it stopped")
+        return 130
+    except Exception as error:
+        complain(error, debug=False)
+        return 2
+    console = out()
+    for run in runs:
+        console.print(Text(f"\n{run.study}", style="bold"))
+        print_claims(run.claims(), console)
+    path = write_many([run.path for run in runs], Path(root) / "report.html", title="The tour of unrolled")
+    console.print(Text.assemble("report: ", (short(path), "bold")), soft_wrap=True)
+    say(f"{time.monotonic() - began:.0f} s; open the report in a browser, then: unrolled list")
+    return 0
+
+
+def _run(name: str, root: str) -> Run:
+    """One study to its end, from where an interrupted tour left it."""
+    study = load(name)
+    config = study.config("tiny")
+    before = [row for row in index.query(root, study=name) if row["hash"] == configs.identity(name, config)]
+    unfinished = [row for row in before if row["state"] in ("lost", "interrupted", "failed")]
+    run = Run.resume(unfinished[-1]["path"]) if unfinished else Run.create(name, config, root)
+    execute(study, config, run, report=None)
+    return run
+
+
+if __name__ == "__main__":
+    sys.exit(main())
