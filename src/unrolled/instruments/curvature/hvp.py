@@ -19,7 +19,7 @@ import torch
 import torch.autograd.forward_ad as forward_ad
 from torch import Tensor, nn
 
-from unrolled.instruments.curvature.graph import GraphFacts, graph_facts
+from unrolled.instruments.curvature.graph import GraphFacts, graph_facts, sealed
 from unrolled.instruments.curvature.objective import LossFn, Objective
 from unrolled.instruments.curvature.state import preserved
 from unrolled.instruments.curvature.vectors import Vector
@@ -59,7 +59,11 @@ def double_backward(objective: Objective, b: int, vectors: Iterable[Vector]) -> 
             raise _constant(b)
         with _twice():
             grads = torch.autograd.grad(loss, params, create_graph=True, allow_unused=True)
-    facts = graph_facts(loss) if b == 0 else GraphFacts()
+        facts = graph_facts(loss) if b == 0 else GraphFacts()
+        if facts.custom and sealed(grads):
+            raise NotTwiceDifferentiable(
+                f"one of the custom autograd functions {', '.join(facts.custom)} is marked once_differentiable"
+            )
 
     def products() -> Iterator[Vector]:
         held = list(vectors)

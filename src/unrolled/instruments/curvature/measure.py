@@ -1,4 +1,4 @@
-# pyright: reportUnknownMemberType=false, reportUnknownVariableType=false, reportUnknownArgumentType=false
+# pyright: reportUnknownMemberType=false, reportUnknownVariableType=false, reportUnknownArgumentType=false, reportPrivateUsage=false
 """The sums behind a reading: evaluate a step by one method, or by the best one that works."""
 
 import contextlib
@@ -152,8 +152,6 @@ def _auto(objective: Objective, step: Step, fallback: Method, rows: bool) -> Sum
             return _by_jet(objective, step)
         except NotImplementedError as error:
             reasons.append(f"jet: {_first_line(error)}")
-        except ModuleNotFoundError:  # until the jet is there
-            pass
     try:
         sums = _with_math(objective, step, double_backward, "double_backward", check=True)
     except NotTwiceDifferentiable as error:
@@ -161,7 +159,7 @@ def _auto(objective: Objective, step: Step, fallback: Method, rows: bool) -> Sum
         sums = _by_products(objective, step, fallback, "finite_difference")
     if reasons:
         why = f"falls back to {sums.method} ({'; '.join(reasons)})"
-        warnings.warn(f"curvature {why}", stacklevel=5)
+        warn(f"curvature {why}")
         sums = replace(sums, notes=(*sums.notes, why))
     return sums
 
@@ -177,7 +175,7 @@ def _with_math(objective: Objective, step: Step, method: Method, name: str, *, c
     with _math_attention():
         sums = _by_products(objective, step, method, name, check=check)
     why = f"{name} used math attention, as the fused kernel has no second derivative ({reason})"
-    warnings.warn(f"curvature: {why}", stacklevel=5)
+    warn(f"curvature: {why}")
     return replace(sums, math_attention=True, notes=(*sums.notes, why))
 
 
@@ -205,6 +203,10 @@ def _by_products(objective: Objective, step: Step, method: Method, name: str, *,
         del made
     if check and facts.custom and not facts.sixteen_bit:
         _check_custom(objective, step, float(rows[list(step.whole)].sum()), facts.custom)
+    trust = (
+        f"second derivatives of custom autograd functions taken on trust: {', '.join(facts.custom)} "
+        "(method='auto' compares with a central difference)"
+    )
     return Sums(
         before=math.fsum(before),
         change=_change(objective, step, before),
@@ -215,6 +217,7 @@ def _by_products(objective: Objective, step: Step, method: Method, name: str, *,
         decay=(decay[0], decay[1]),
         unused=tuple(name for name, was in zip(objective.names, used) if not was),
         method=name,
+        notes=(trust,) if facts.custom and (facts.sixteen_bit or not check) else (),
     )
 
 
@@ -297,6 +300,16 @@ def _eager() -> Generator[None]:
         return
     with torch.compiler.set_stance("force_eager"):
         yield
+
+
+def warn(text: str) -> None:
+    """Warn at the line outside this package that led here."""
+    frame, level = sys._getframe(1), 2
+    while frame.f_back is not None and frame.f_globals.get("__name__", "").startswith(
+        __package__ or "unrolled"
+    ):
+        frame, level = frame.f_back, level + 1
+    warnings.warn(text, stacklevel=level)
 
 
 def _math_attention() -> contextlib.AbstractContextManager[object]:

@@ -15,7 +15,6 @@ weight decay, momentum and rounding included. Gradients are computed afresh at W
 """
 
 import contextlib
-import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 from types import TracebackType
@@ -31,7 +30,7 @@ from unrolled.instruments.curvature.assemble import Plan, assemble, check_choice
 from unrolled.instruments.curvature.batches import leading
 from unrolled.instruments.curvature.decay import Decay, coefficients, unwrapped_optimizer
 from unrolled.instruments.curvature.groups import Groups, Scope, in_scope, partition, trainable
-from unrolled.instruments.curvature.measure import Step, Sums, measure
+from unrolled.instruments.curvature.measure import Step, Sums, measure, warn
 from unrolled.instruments.curvature.objective import LossFn, Objective
 from unrolled.instruments.curvature.reading import SCALARS, StepReading
 from unrolled.instruments.curvature.scene import Scenes
@@ -288,9 +287,7 @@ class _Probed:
         if first:
             raise failure
         reason = f"{type(failure).__name__}: {failure}"
-        warnings.warn(
-            f"the curvature probe failed at step {probe.steps} and training goes on: {reason}", stacklevel=4
-        )
+        warn(f"the curvature probe failed at step {probe.steps} and training goes on: {reason}")
         return StepReading(
             status="failed", reason=reason, step=probe.steps, flagged=True, method=probe.method
         )
