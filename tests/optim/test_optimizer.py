@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from unrolled import optim, rollout
 from unrolled.optim import optimizer as module
 from unrolled.optim import polar
-from unrolled.training import gpt
+from unrolled.training import fit, gpt, schedules
 
 
 def small_gpt(dtype: torch.dtype = torch.float64) -> gpt.GPT:
@@ -403,3 +403,15 @@ def test_bad_input() -> None:
     sparse["mix"](sparse["embed"](torch.tensor([0]))).sum().backward()
     with pytest.raises(RuntimeError, match="sparse=False"):
         optimizer.step()
+
+
+def test_fit_resumes_it_bit_for_bit(tmp_path: Any) -> None:
+    def run(steps: int, folder: str) -> Tensor:
+        model = small_gpt(torch.float32)
+        optimizer = optim.Muon(model, lr=0.02, polar_dtype=torch.bfloat16, recipe="VO+FFN")
+        schedule = schedules.linear(8, warmup=2)
+        fit(model, tokens, gpt.loss, optimizer, steps=steps, schedule=schedule, checkpoint=tmp_path / folder)
+        return weights(model)
+
+    run(4, "b")
+    assert torch.equal(run(8, "a"), run(8, "b"))

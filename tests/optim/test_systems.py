@@ -9,6 +9,8 @@ from torch import Tensor, nn
 
 from unrolled import check_system, optim, rollout
 from unrolled.core import Settled, tree
+from unrolled.instruments import spectrum
+from unrolled.instruments.curvature import decompose
 from unrolled.optim import updates
 from unrolled.training import gpt
 
@@ -366,3 +368,33 @@ def test_a_loss_that_turns_nan_ends_the_rollout_with_the_step_and_the_leaf() -> 
         path = rollout(system, steps=9)
     assert path.stop.reason == "nonfinite"
     assert path.stop.where.startswith(("params", "buffers"))
+
+
+def test_spectrum_of_a_step_reads_the_parameters() -> None:
+    a = random(6, 6)
+    hessian = a @ a.mT / 6
+    system = optim.sgd(lambda w, _: 0.5 * w @ hessian @ w, random(6, seed=5), lr=0.1)
+    reading = spectrum(system, of="params", k=6)
+    expected = (1 - 0.1 * torch.linalg.eigvalsh(hessian)).sort().values
+    torch.testing.assert_close(reading["eigenvalue"].real.sort().values, expected, rtol=1e-9, atol=1e-10)
+
+
+def test_momentum_has_the_eigenvalues_of_the_heavy_ball() -> None:
+    """Each mode: z^2 - (1 + mu - lr h) z + mu = 0; parameters and momentum are one state."""
+    h, lr, mu = 2.0, 0.3, 0.5
+    system = optim.sgd(lambda w, _: 0.5 * h * w @ w, torch.ones(1, dtype=F64), lr=lr, momentum=mu)
+    found = spectrum(system, k=2)["eigenvalue"]
+    assert found.real.tolist() == pytest.approx([(1 + mu - lr * h) / 2] * 2, abs=1e-9)
+    torch.testing.assert_close(found.abs(), torch.full((2,), mu**0.5, dtype=F64), rtol=1e-9, atol=1e-10)
+
+
+def test_the_update_of_a_system_is_what_decompose_takes() -> None:
+    model = small_gpt(attention="eager")
+    system = optim.muon(gpt.loss, params=model, lr=0.01)
+    z = system.update(system.init(tokens()), tokens())
+    reading = decompose(model, gpt.loss, z, batches=[tokens()], method="double_backward")
+    after = {name: p.detach() - z[name] for name, p in model.named_parameters()}
+    with torch.no_grad():
+        before, later = (system.loss(p, tokens()) for p in (dict(model.named_parameters()), after))
+    assert reading.actual == pytest.approx((before - later).item(), rel=1e-9)
+    assert abs(reading.predicted - reading.actual) < 0.1 * abs(reading.actual)

@@ -9,9 +9,21 @@
 """
 
 import importlib
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from unrolled._lazy import attach
+
+if TYPE_CHECKING:
+    from unrolled.optim import data as data
+    from unrolled.optim import polar as polar
+    from unrolled.optim import recipes as recipes
+    from unrolled.optim import theory as theory
+    from unrolled.optim import updates as updates
+    from unrolled.optim.optimizer import Muon as Muon
+    from unrolled.optim.systems import adam as adam
+    from unrolled.optim.systems import muon as muon
+    from unrolled.optim.systems import sgd as sgd
+    from unrolled.training import gpt as gpt
 
 _attached, _, _names = attach(
     __name__,
