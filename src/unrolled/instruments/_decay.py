@@ -69,10 +69,8 @@ def decay(steps: Tensor, floor: Tensor) -> Decay:
     best = _doubted(fits[chosen], fits[chosen - 1] if chosen else fits[min(1, len(fits) - 1)])
     if usable < 32:  # so steep a decay leaves too few steps for a fit; two ratios in a row need three
         ratios = [_ratio(d, k) for k in range(usable - 1)]
-        best = min(
-            [best, *(_doubted(after, before) for before, after in pairwise(ratios))],
-            key=lambda fit: fit.error,
-        )
+        believed = [_doubted(b, a) for a, b in pairwise(ratios) if max(a.misfit, b.misfit) <= GOOD_FIT]
+        best = min([best, *believed], key=lambda fit: fit.error if fit.misfit <= GOOD_FIT else math.inf)
     if best.misfit <= GOOD_FIT:
         return best
     return slope(size[:usable], torch.arange(usable, dtype=torch.float64))
