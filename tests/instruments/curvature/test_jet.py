@@ -620,6 +620,61 @@ def test_what_the_pass_cannot_see_is_refused():
         leaked[0] + 1
 
 
+def test_differentiating_inside_the_loss():
+    """torch.func works there; torch.autograd would find no graph and is refused."""
+    model = nn.Sequential(nn.Linear(2, 8), nn.Tanh(), nn.Linear(8, 1)).double()
+    x = data(5, 2)
+    update = {n: 0.1 * data(*p.shape) for n, p in model.named_parameters()}
+
+    def residual(m):
+        slope = torch.func.vmap(torch.func.grad(lambda x: m(x).squeeze()))(x)
+        return slope.square().sum() + m(x).sum()
+
+    agrees(model, residual, update)
+    for unused in (True, False):
+
+        def by_autograd(m, unused=unused):
+            at = x.clone().requires_grad_()
+            (slope,) = torch.autograd.grad(m(at).sum(), at, create_graph=True, allow_unused=unused)
+            return m(at).sum() + (0 if slope is None else slope.square().sum())
+
+        with pytest.raises(JetUnsupported, match="torch.grad"):
+            jet(model, by_autograd, update)
+
+    def of_data(m):
+        at = x.clone().requires_grad_()
+        return m(x).sum() + torch.autograd.grad(at.square().sum(), at)[0].sum()
+
+    with pytest.raises(JetUnsupported, match="torch.autograd"):
+        jet(model, of_data, update)
+
+
+def test_what_a_forward_leaves_in_attributes_is_taken_back():
+    model = nn.utils.weight_norm(nn.Linear(3, 2)).double()  # computes `weight` into an attribute at each call
+    model.last = before = torch.zeros(2)
+    weight = model.weight
+
+    def loss(m):
+        m.last = m(data(4, 3))
+        m.fresh = m.last * 2
+        return m.last.square().sum()
+
+    jet(model, loss, {"weight_g": data(2, 1)})
+    assert model.last is before
+    assert model.weight is weight
+    assert not hasattr(model, "fresh")
+
+
+@pytest.mark.parametrize("outer", [True, False])
+def test_autocast_around_everything_keeps_working(outer):
+    model = nn.Sequential(nn.Linear(8, 8), nn.Linear(8, 8))
+    x = torch.ones(4, 8)
+    with torch.autocast("cpu", dtype=torch.bfloat16, enabled=outer):
+        jet(model, lambda m: m(x).float().sum(), {"0.weight": torch.ones(8, 8)})
+        model(x).float().sum().backward()
+    assert all(p.grad is not None for p in model.parameters())
+
+
 def test_a_plain_tensor_written_into_is_refused():
     buffer = torch.zeros(4, 3, dtype=D)
     model = nn.Linear(3, 3).double()

@@ -8,8 +8,9 @@ twice costs 9, and nothing outlives the next layer: there is no graph to keep.
 What a coefficient means is in `jet_rules.tensor`, what each operator does with it in the files beside it.
 """
 
+import contextlib
 import math
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Generator, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, cast
 
@@ -107,7 +108,7 @@ def jet(
     sums, count, seen = [0.0, 0.0, 0.0], 0.0, False
     for batch in [()] if batches is None else ((batch,) for batch in batches):
         # grad mode is on to show where the model turns it off; with autograd kept out, nothing is recorded
-        with torch.enable_grad(), uncompiled(), below_autograd(), Pass(originals):
+        with _tidied(model), torch.enable_grad(), uncompiled(), below_autograd(), Pass(originals):
             loss, n = _read(torch.func.functional_call(call, values, batch, strict=False))
         sums = [a + b for a, b in zip(sums, loss)]
         count, seen = count + n, True
@@ -117,6 +118,26 @@ def jet(
     totals = value, -first, 2 * second
     loss, gain, quad = (x / count if count else math.nan for x in totals)
     return JetResult(loss, gain, quad, count, totals)
+
+
+@contextlib.contextmanager
+def _tidied(model: nn.Module) -> Generator[None]:
+    """Take back what a forward leaves in attributes (`self.cache = x`) and in autocast's cache of weights."""
+    kept = [(vars(m), {k: v for k, v in vars(m).items() if isinstance(v, Tensor)}) for m in model.modules()]
+    try:
+        yield
+    except RuntimeError as error:
+        if "differentiated Tensor" in str(error) or "does not require grad" in str(error):
+            raise JetUnsupported(
+                "torch.autograd", "loss_fn differentiates, and a pass keeps no graph; use torch.func"
+            ) from error
+        raise
+    finally:
+        for attributes, before in kept:
+            for name in [k for k, v in attributes.items() if isinstance(v, Jet)]:
+                attributes.pop(name)
+                attributes.update({name: before[name]} if name in before else {})
+        torch.clear_autocast_cache()
 
 
 def _jets(model: nn.Module, update: Mapping[str, Tensor]) -> tuple[dict[int, str], dict[str, Tensor]]:

@@ -97,6 +97,11 @@ class Jet(torch.Tensor):
     def __torch_function__(
         cls, func: Callable[..., Any], types: Any, args: Any = (), kwargs: Any = None
     ) -> Any:
+        if func in _DIFFERENTIATES:
+            raise JetUnsupported(
+                f"torch.{func.__name__}",
+                "it differentiates inside the loss, and a pass keeps no graph; use torch.func",
+            )
         with without_torch_function():
             return func(*args, **(kwargs or {}))
 
@@ -173,6 +178,9 @@ def operators(names: str) -> list[Any]:
 def broadcast(*shapes: Any) -> torch.Size:
     """The shape that these shapes broadcast to."""
     return torch.broadcast_shapes(*shapes)  # pyright: ignore
+
+
+_DIFFERENTIATES = (torch.autograd.grad, torch.Tensor.backward)
 
 
 def is_live(x: Any) -> TypeGuard[Jet]:
