@@ -222,30 +222,32 @@ def _by_products(objective: Objective, step: Step, method: Method, name: str, *,
 
 
 def _by_jet(objective: Objective, step: Step) -> Sums:
-    """Gain and <v, Hv> from second-order Taylor passes: totals only, no graph."""
+    """Gain and <v, Hv> from second-order Taylor passes: totals only, no graph.
+
+    L(W) comes from a plain forward pass, like L(W-Z): in 16-bit arithmetic the jet's own value rounds differently, and
+    the difference of the two would be as large as the change that is sought.
+    """
     from unrolled.instruments.curvature.jet import jet
 
-    def passes(b: int, update: dict[str, Tensor]) -> tuple[float, float, float]:
+    def passes(b: int, update: dict[str, Tensor]) -> tuple[float, float]:
         batch = None if objective.batches is None else [objective.batches[b]]
         with objective.replay(b):
             made = jet(objective.model, objective.call, update, batch)
         count = objective.counted(b, made.count)
-        return made.loss * count, made.gain * count, made.quad * count
+        return made.gain * count, made.quad * count
 
-    before: list[float] = []
+    before = objective.sums().tolist()
     gain, decay = 0.0, 0.0
     quads = torch.zeros(len(step.signs), dtype=torch.float64)
     for b in range(len(objective)):
         for j, vector in enumerate(directions(step.update, step.blocks, step.signs)):
             update = {name: v for name, v in zip(objective.names, vector) if v is not None}
-            loss, slope, quad = passes(b, update)
+            slope, quad = passes(b, update)
             quads[j] += quad
             gain += slope if j in step.whole else 0.0
-            if j == 0:
-                before.append(loss)
         if step.decay is not None and any(step.decay):
             parts = zip(objective.names, objective.params, step.decay)
-            decay += passes(b, {name: p.detach() * c for name, p, c in parts if c})[1]
+            decay += passes(b, {name: p.detach() * c for name, p, c in parts if c})[0]
     return Sums(
         before=math.fsum(before),
         change=_change(objective, step, before),

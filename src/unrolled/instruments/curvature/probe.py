@@ -316,7 +316,7 @@ class _Probed:
             notes=(*account.notes, *self._decay_notes()),
             number=probe.steps,
         )
-        if not reading.norm:
+        if reading.status == "undefined" and not reading.norm:
             why = (
                 "the step changed nothing"
                 if self._stepped
