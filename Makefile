@@ -35,10 +35,10 @@ wheel: $(VENV)/.dev
 	$(BIN)/python tests/wheel_in_a_clean_venv.py
 
 docs: $(VENV)/.dev  ## build the documentation into site/
-	$(BIN)/python -m mkdocs build --strict --quiet
+	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict --quiet
 
 docs-serve: $(VENV)/.dev  ## serve the documentation on localhost
-	$(BIN)/python -m mkdocs serve
+	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs serve
 
 test-slow: $(VENV)/.dev  ## the tests that take minutes: seeds, grids, real clusters
 	$(BIN)/python -m pytest -m slow -q

@@ -41,6 +41,9 @@ SCALARS = (
     "rho_within",
     "flagged",
 )
+TUNING_SEED = 1000
+"""Learning rates are tuned on a seed that is not evaluated."""
+
 COLOR = {"adam": COLORS[0], "muon": COLORS[1], "muon-equal": COLORS[5]}
 LINE = {"adam": "-", "muon": "-", "muon-equal": "--"}
 NAME = {"adam": "Adam", "muon": "Muon", "muon-equal": "Muon, Adam's length"}
@@ -494,35 +497,66 @@ def _running_median(values: Tensor, width: int = 5) -> Tensor:
     return torch.stack([values[max(0, i - half) : i + half + 1].median() for i in range(len(values))])
 
 
-def tuned(run: Run, grid: Iterable[float], name: str, final_loss: Callable[[float], float]) -> float:
-    """The learning rate of a grid with the lowest final validation loss, on a seed of its own; logged, and resumable."""
-    grid = list(grid)
-    done = {row["lr"]: row["tuning_loss"] for row in run.metrics() if row.get("tuned") == name}
-    for lr in grid:
-        if lr not in done:
-            run.status(phase=f"tuning {name}")
-            done[lr] = final_loss(lr)
-            run.log(tuned=name, lr=lr, tuning_loss=done[lr])
-    finite = {lr: loss for lr, loss in done.items() if math.isfinite(loss) and lr in grid}
-    if not finite:
-        raise FloatingPointError(f"{name} diverged at every learning rate of {grid}: lower the grid")
-    return min(finite, key=lambda lr: finite[lr])
+def best_rates(
+    run: Run,
+    rates: dict[str, float],
+    grid: tuple[float, ...],
+    build: Callable[[str, float], tuple[gpt.GPT, torch.optim.Optimizer, Any]],
+    held_out: Callable[[int], Any],
+    *,
+    steps: int,
+    warmup: int,
+) -> dict[str, float]:
+    """Each optimizer's learning rate of lowest final validation loss, on a seed of its own; logged, and resumable.
+
+    Args:
+        run: where the losses are logged.
+        rates: optimizer -> learning rate.
+        grid: factors on it; none takes the rates as they are.
+        build: (optimizer, learning rate) -> model, optimizer, batches.
+        held_out: validation batches.
+        steps: of each training.
+        warmup: of these.
+
+    Returns:
+        The rates, and `"muon-equal"`: Muon at Adam's, for updates as long as Adam's (both have Adam's units).
+    """
+    rates = dict(rates)
+    done = {(row["tuned"], row["lr"]): row["tuning_loss"] for row in run.metrics() if "tuned" in row}
+    for name, rate in rates.items() if grid else ():
+        run.status(phase=f"tuning {NAME[name]}")
+        losses: dict[float, float] = {}
+        for i, factor in enumerate(grid):
+            lr = factor * rate
+            if (name, lr) not in done:
+                model, optimizer, batches = build(name, lr)
+                fitted = fit(
+                    model, batches, gpt.loss, optimizer, steps=steps, schedule=schedules.linear(steps, warmup=warmup),
+                    evaluate=(steps, validation(gpt.loss, held_out, 4)),
+                )  # fmt: skip
+                done[name, lr] = fitted.evaluations[-1]["val_loss"] if fitted.stop.ok else math.inf
+                run.log(tuned=name, lr=lr, tuning_loss=done[name, lr])
+                run.commit()  # a resumed run keeps what was tuned
+            losses[lr] = done[name, lr]
+            run.progress(i + 1, len(grid))
+        rates[name] = min(losses, key=lambda lr: losses[lr])
+        if not math.isfinite(losses[rates[name]]):
+            raise FloatingPointError(
+                f"{name} diverged at every learning rate of {list(losses)}: lower the grid"
+            )
+    return {**rates, "muon-equal": rates["adam"]}
 
 
-__all__ = [
-    "COLOR",
-    "NAME",
-    "PAPER",
-    "at_equal_loss",
-    "comparison_claims",
-    "comparison_figures",
-    "gap_shares",
-    "losses",
-    "optimizer_for",
-    "prediction_error",
-    "series",
-    "steps_ratio",
-    "summarize",
-    "train",
-    "tuned",
-]
+def without_device(
+    device: str, study: str, run: Run, preset: str, open_claims: dict[str, tuple[str, float | str]]
+) -> list[Claim] | None:
+    """Claims left open because this machine lacks the device; None if it is there."""
+    if not device.startswith("cuda") or torch.cuda.is_available():
+        return None
+    return [
+        Claim.not_attempted(
+            id, statement, why="needs a GPU, and this machine has none", command=f"unrolled run {study} --preset {preset}",
+            paper=number, preset=preset, hardware=run.hardware,
+        )
+        for id, (statement, number) in open_claims.items()
+    ]  # fmt: skip

@@ -15,6 +15,14 @@ from unrolled.studies import _curvature as curvature
 from unrolled.training import corpus, gpt
 
 PAPER = curvature.PAPER
+METHODS = ("muon", "adam", "match_rms", "hessian_vector_product", "directional_sharpness")
+
+OPEN: dict[str, tuple[str, float | str]] = {
+    "nds-ratio": ("Adam's NDS over Muon's at equal validation loss, 124M on FineWeb", 1.76),
+    "nds-ratio-step": ("the same at equal step", 2.94),
+    "within-muon": ("Muon's within-layer share of the sharpness rises", "14 % to 44 %"),
+    "within-adam": ("Adam's within-layer share is nearly flat", "27 % to 34 %"),
+}
 
 
 @dataclass(frozen=True)
@@ -64,20 +72,9 @@ def paper() -> Config:
 
 def study(config: Config, run: Run) -> list[Claim]:
     """Train both, judge; on a machine without the device, say what it would take."""
-    common = {"preset": config.preset, "hardware": run.hardware}
-    if config.device.startswith("cuda") and not torch.cuda.is_available():
-        why = "needs a GPU, and this machine has none"
-        command = "unrolled run curvature-124m --preset paper --text YOUR_TEXT"
-        open_claims = {
-            "nds-ratio": ("Adam's NDS over Muon's at equal validation loss, 124M on FineWeb", 1.76),
-            "nds-ratio-step": ("the same at equal step", 2.94),
-            "within-muon": ("Muon's within-layer share of the sharpness rises", "14 % to 44 %"),
-            "within-adam": ("Adam's within-layer share is nearly flat", "27 % to 34 %"),
-        }
-        return [
-            Claim.not_attempted(id, statement, why=why, command=command, paper=number, **common)
-            for id, (statement, number) in open_claims.items()
-        ]
+    made = curvature.without_device(config.device, "curvature-124m", run, config.preset, OPEN)
+    if made is not None:
+        return made
     train_text, held_out = corpus(config.text).split(0.02)
     run.log(corpus=train_text.source, tokens=len(train_text), sha256=train_text.sha256)
     shape = gpt.GPTConfig(

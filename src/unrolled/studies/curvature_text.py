@@ -11,14 +11,12 @@ from typing import Any, Literal
 
 from unrolled.runs import Claim, Run
 from unrolled.studies import _curvature as curvature
-from unrolled.training import corpus, fit, gpt, schedules, validation
+from unrolled.training import corpus, gpt
 
 PAPER = curvature.PAPER
+METHODS = ("muon", "adam", "match_rms", "hessian_vector_product", "directional_sharpness")
 
 ARMS = ("adam", "muon", "muon-equal")
-
-TUNING_SEED = 1000
-"""Learning rates are tuned on a seed that is not evaluated."""
 
 
 @dataclass(frozen=True)
@@ -42,8 +40,8 @@ class Config:
     context: int = 64
     batch: int = 16
     """sequences per step"""
-    steps: int = 400
-    warmup: int = 40
+    steps: int = 300
+    warmup: int = 30
     """steps of linearly rising learning rate; claims leave them out"""
     adam_lr: float = 6e-3
     muon_lr: float = 2e-2
@@ -90,29 +88,10 @@ def study(config: Config, run: Run) -> list[Claim]:
         optimizer = curvature.optimizer_for(name, model, lr=lr, adam_lr=config.aux_lr, betas=config.betas)
         return model, optimizer, train_text.batches(batch=config.batch, context=config.context, seed=seed)
 
-    def tuning_loss(name: str, lr: float) -> float:
-        model, optimizer, batches = build(name, TUNING_SEED, lr)
-        schedule = schedules.linear(config.steps, warmup=config.warmup)
-        last = (config.steps, validation(gpt.loss, validate, 4))
-        done = fit(
-            model,
-            batches,
-            gpt.loss,
-            optimizer,
-            steps=config.steps,
-            schedule=schedule,
-            evaluate=last,
-            progress=run.progress,
-        )
-        return done.evaluations[-1]["val_loss"] if done.stop.ok else float("nan")
-
-    rates = {"adam": config.adam_lr, "muon": config.muon_lr}
-    if config.grid:
-        for name in ("adam", "muon"):
-            grid = [factor * rates[name] for factor in config.grid]
-            rates[name] = curvature.tuned(run, grid, name, lambda lr, name=name: tuning_loss(name, lr))
-
-    rates["muon-equal"] = rates["adam"]  # both in units of Adam's root mean square
+    rates = curvature.best_rates(
+        run, {"adam": config.adam_lr, "muon": config.muon_lr}, config.grid, lambda name, lr: build(name, curvature.TUNING_SEED, lr),
+        validate, steps=config.steps, warmup=config.warmup,
+    )  # fmt: skip
     for seed in range(config.seed, config.seed + config.seeds):
         for name in names:
             run.status(phase=f"training {curvature.NAME[name]}, seed {seed}")

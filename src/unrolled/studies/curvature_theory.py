@@ -15,6 +15,7 @@ from unrolled.runs import Claim, Run
 from unrolled.studies import _curvature as curvature
 
 PAPER = curvature.PAPER
+METHODS = ("muon", "directional_sharpness")
 
 WORKED = Quadratic(m=5, q=50, w_H=100, w_L=1, sigma_H=3, sigma_L=1)
 CONTROL = Quadratic(m=20, q=50, w_H=100, w_L=1, sigma_H=3, sigma_L=1)
