@@ -22,6 +22,7 @@ Whatever does not depend on s (productions, base draws) depends on `seed` alone:
 else. The marginals have closed forms (`class_usage`, `eos_rate`, `unigram`), which the tests hold the samples to.
 """
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, NamedTuple
@@ -222,7 +223,7 @@ class ZipfPCFG:
             >>> torch.equal(grammar.sample(99, rng=5), grammar.sample(200, rng=5)[:99])
             True
         """
-        return self.sample_latent(n, rng=rng).tokens
+        return torch.cat([part.tokens for part in self._parts(n, rng)])[:n]
 
     def corpus(self, n: int, *, rng: int | torch.Generator) -> Corpus:
         """A sample as a corpus for `training`: `grammar.corpus(n, rng=0).batches(batch=..., context=...)`."""
@@ -236,21 +237,22 @@ class ZipfPCFG:
         Raises:
             ValueError: n below 1.
         """
+        return Sample(*(torch.cat(columns)[:n] for columns in zip(*self._parts(n, rng))))
+
+    def _parts(self, n: int, rng: int | torch.Generator) -> Iterator[Sample]:
+        """Samples of a fixed number of sentences until there are n tokens: a longer sample begins like a shorter one."""
         if n < 1:
             raise ValueError(f"a sample has at least one token, got n={n}")
         generator = seeds.generator(rng)
         dtype = torch.int16 if self.vocab <= 2**15 else torch.int32
-        parts: list[Sample] = []
         have, topic = 0, torch.randint(self.config["topics"], (), generator=generator)
         while have < n:
             symbols, sentence = self._derive(_CHUNK, generator)
             per_sentence = self._topics(_CHUNK, topic, generator)
-            topic = per_sentence[-1]
-            topics = per_sentence[sentence]
+            topic, topics = per_sentence[-1], per_sentence[sentence]
             tokens, classes = self._emit(symbols, topics, generator)
-            parts.append(Sample(tokens.to(dtype), classes.to(torch.int16), topics.to(torch.int16)))
+            yield Sample(tokens.to(dtype), classes.to(torch.int16), topics.to(torch.int16))
             have += len(tokens)
-        return Sample(*(torch.cat(columns)[:n] for columns in zip(*parts)))
 
     @cached_property
     def _tables(self) -> tuple[Tensor, Tensor, Tensor, Tensor]:
