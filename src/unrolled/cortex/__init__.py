@@ -5,6 +5,16 @@
 6.466
 """
 
+from typing import TYPE_CHECKING
+
 from unrolled._lazy import attach
 
-__getattr__, __dir__, __all__ = attach(__name__, submodules=("kinase", "td"))
+if TYPE_CHECKING:
+    from unrolled.cortex.network import Network as Network
+    from unrolled.cortex.theta import ThetaCycle as ThetaCycle
+
+__getattr__, __dir__, __all__ = attach(
+    __name__,
+    submodules=("axon", "kinase", "td"),
+    names={"Network": "network", "ThetaCycle": "theta"},
+)
