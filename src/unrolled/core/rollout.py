@@ -1,10 +1,8 @@
 """`rollout`: iterate a system and keep what was asked for."""
 
 import math
-import types
 import warnings
 from collections.abc import Callable, Mapping, Sequence
-from functools import partial
 from typing import Any, cast
 
 import torch
@@ -40,8 +38,8 @@ def rollout(
 
     Args:
         system: anything that follows the `System` protocol.
-        input: a list is one input per step; a plain function is called with the step index; anything else is
-            constant. `init` receives the input of step 0.
+        input: a list is one input per step; a function is called with the step index; anything else, a
+            module included, is constant. `init` receives the input of step 0.
         steps: how many steps at most.
         state: where to start; by default `system.init(input of step 0)`.
         record: what to keep at t = 0 and at every multiple of `every`. None keeps every tensor of the state under
@@ -123,10 +121,10 @@ def rollout(
 
 
 def input_function(input: Any) -> Callable[[int], Any]:
-    """Step index -> input, from a list (one per step), a plain function, or a constant."""
+    """Step index -> input, from a list (one per step), a function, or a constant (a module is one)."""
     if isinstance(input, list):
         return input.__getitem__
-    if tree.is_a(input, types.FunctionType | types.MethodType | types.BuiltinFunctionType | partial):
+    if callable(input) and not isinstance(input, torch.nn.Module):
         return input
     return lambda step: input
 
