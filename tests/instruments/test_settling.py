@@ -177,6 +177,20 @@ class VanDerPol:
         return state + h / 6 * (a + 2 * b + 2 * c + f(state + h * c))
 
 
+def test_a_spiral_within_tolerance_of_itself_is_no_cycle():
+    """Near its end x_(t+2) is within tol of x_t while x_(t+1) is not; the fit knows better."""
+    path = rollout(LinearMap.oscillator(0.890625, 2.25), torch.tensor([1.0, 0.0], dtype=F64), steps=119)
+    x = path["state"]
+    assert (
+        float((x[2:] - x[:-2]).abs().amax(1)[-2:].max())
+        < 1e-6
+        < float((x[1:] - x[:-1]).abs().amax(1)[-2:].max())
+    )
+    reading = settling(path, tol=1e-6)
+    assert reading["kind"] == "not settled"
+    assert reading["period"] == pytest.approx(2.25, rel=1e-10)
+
+
 def test_van_der_pol():
     """The period at mu = 1 is 6.6632868593231301896996820305 (Andersen and Geer 1982)."""
     path = rollout(VanDerPol(), torch.tensor([0.1, 0.0], dtype=F64), steps=2000)

@@ -208,13 +208,17 @@ def _classify(case: _Case, lost: Tensor, max_period: int) -> _Found:
         return _Found("diverging", speed, period=turn, reason=grown)
     if bool((case.residual[-2:] <= case.tol).all()):
         return _Found("fixed point", speed, _first_quiet(case.residual, case), turn)
-    for p in range(2, min(max_period, len(case.x) // 2) + 1) if case.uniform else ():
+    explained = speed.misfit <= GOOD_FIT and not math.isnan(speed.angle)
+    if not case.uniform or (explained and abs(speed.rate - 1) > 10 * speed.error + 1e-9):
+        # Uneven records, or a spiral on its way, whose steps may already be within the tolerance of one another.
+        return _Found("not settled", speed, period=turn, reason=_why_not(case, speed, max_period))
+    for p in range(2, min(max_period, len(case.x) // 2) + 1):
         apart = (case.x[p:] - case.x[:-p]).abs().amax(dim=1)
         if bool((apart[-p:] <= case.tol).all()):
             there = _per_step(decay(*_every(case, p)), case, stride=p)
             spacing = float(case.t[1] - case.t[0])
             return _Found("limit cycle", there, _first_quiet(apart, case), p * spacing)
-    period = _smooth_cycle(case, speed) if case.uniform else math.nan
+    period = _smooth_cycle(case, turn if explained else math.nan)
     if math.isfinite(period):
         note = "the period lies between records; the return is within 1/1000 of the mean square width"
         return _Found("limit cycle", speed, period=period, note=note)
@@ -291,11 +295,8 @@ def _first_quiet(apart: Tensor, case: _Case) -> float:
     return float(case.t[int(loud[-1]) + 1]) if len(loud) else float(case.t[0])
 
 
-def _smooth_cycle(case: _Case, speed: Decay) -> float:
-    """A period that is no whole number of records; NaN when there is none."""
-    explained = speed.misfit <= GOOD_FIT and not math.isnan(speed.angle)
-    if explained and abs(speed.rate - 1) > 10 * speed.error + 1e-9:
-        return math.nan  # a spiral, in or out, not yet at its end
+def _smooth_cycle(case: _Case, turn: float) -> float:
+    """A period that is no whole number of records (`turn`, if that is known); NaN when there is none."""
     x = case.x[-min(len(case.x) // 2, 2000) :]
     x = x - x.mean(dim=0)
     m = len(x)
@@ -317,8 +318,8 @@ def _smooth_cycle(case: _Case, speed: Decay) -> float:
         if before >= here <= after and bend > 0:
             bottom = here - (before - after) ** 2 / (8 * bend)
             if bottom <= RETURN * width:
-                if explained and speed.angle > 0:
-                    return 2 * math.pi / speed.angle
+                if math.isfinite(turn):
+                    return turn
                 return (lags[i] + (before - after) / (2 * bend)) * spacing
     return math.nan
 
