@@ -193,6 +193,10 @@ class _Case:
         if not isinstance(value, Tensor) or not value.is_floating_point():
             kind = value.dtype if isinstance(value, Tensor) else type(value).__name__
             raise TypeError(f"of= reads a {kind}; the read-out must be a floating-point tensor")
+        if not bool(torch.isfinite(value).all()):
+            raise ValueError(
+                f"the read-out is not finite after {self.steps} steps: it runs away; take fewer steps"
+            )
         return value
 
 
@@ -277,7 +281,7 @@ def _gradient(case: _Case, note: str) -> _Found:
             if known.smooth
             else "no finite difference confirms it: the rollout has kinks, or is too sensitive to its start"
         )
-    shaped = jacobian.reshape(*y.shape, *source.shape)
+    shaped = jacobian.reshape((*y.shape, *source.shape))
     return _Found(shaped, "gradient", known.check(made), note, doubt)
 
 
@@ -389,7 +393,7 @@ def _read_through(case: _Case, flat: Flat, whole: Tensor, n: int, tolerance: flo
         if _affine(read, final, tolerance)
         else "the read-out is not linear: J holds its derivative at the end"
     )
-    jacobian = (outer @ through).to(y.dtype).reshape(*y.shape, *case.source.shape)
+    jacobian = (outer @ through).to(y.dtype).reshape((*y.shape, *case.source.shape))
     return _Found(jacobian, "exact (linear)", error, note)
 
 
