@@ -100,7 +100,7 @@ def settling(
         "window_start": float(t[found.decay.first]),
         "window_end": float(t[min(found.decay.last + 1, end - 1)]),
     }
-    notes = [found.decay.reason and f"rate is NaN: {found.decay.reason}", found.note]
+    notes = [*_why_nan(found, remaining), found.note]
     if found.kind == "fixed point" and remaining > 10 * tol:
         notes.append(
             f"it still creeps: at this rate its limit is {remaining:.3g} away, more than tol = {tol:.3g}"
@@ -343,6 +343,22 @@ def _remaining(found: _Found, norm: Tensor, spacing: float) -> float:
         return 0.0
     q = rate**spacing
     return float(norm[-1]) * spacing * q / (1 - q) if q < 1 else math.nan
+
+
+def _why_nan(found: _Found, remaining: float) -> list[str]:
+    """A reason for every number that is missing."""
+    notes: list[str] = []
+    if math.isnan(found.decay.rate):
+        notes.append(f"rate is NaN: {found.decay.reason}")
+    if math.isnan(found.period):
+        notes.append("period is NaN: no angle was read, for the steps follow no short recurrence")
+    if math.isnan(found.settled_at) and found.kind == "limit cycle":
+        notes.append("settled_at is NaN: no record is a whole number of turns from another")
+    if math.isnan(remaining) and found.kind in ("fixed point", "not settled"):
+        notes.append("remaining is NaN: no rate below 1 was read")
+    if found.kind == "limit cycle":
+        notes.append("remaining is NaN: a cycle has no point to come to")
+    return notes
 
 
 def _why_not(case: _Case, speed: Decay, max_period: int) -> str:

@@ -3,7 +3,7 @@ import sys
 
 import pytest
 
-os.environ["MPLBACKEND"] = "Agg"
+os.environ.setdefault("MPLBACKEND", "Agg")
 
 
 @pytest.fixture(autouse=True)

@@ -1,0 +1,253 @@
+"""Every instrument on every system.
+
+A new capability adds one row to SYSTEMS for each system it brings. Where an instrument has nothing to say about a
+system, NO_SENSE says why in one line, and a test holds that the instrument says so itself.
+"""
+
+import importlib
+import inspect
+import math
+import pkgutil
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import pytest
+import torch
+from torch import nn
+
+import unrolled as un
+from unrolled import instruments, optim, toys
+from unrolled.core import check_system, rollout, tree
+from unrolled.instruments import Reading
+
+F64 = torch.float64
+
+
+def normal(*shape, seed=0):
+    return torch.randn(*shape, generator=torch.Generator().manual_seed(seed), dtype=F64)
+
+
+@dataclass
+class Row:
+    """A system and how to look at it.
+
+    Attributes:
+        system: the system.
+        input: as `rollout` takes it.
+        of: the leaf (and record) that instruments read.
+        decoder: what `lens` decodes it with, and `output` what that is.
+        descent: (module, loss of the module, update): one step W -> W - Z as `curvature.decompose` takes it.
+    """
+
+    system: Any
+    input: Any = None
+    of: str = "state"
+    steps: int = 12
+    rng: int | None = None
+    decoder: Callable[[Any], Any] | None = None
+    output: str = "value"
+    descent: tuple[nn.Module, Callable[[nn.Module], Any], dict[str, torch.Tensor]] | None = None
+
+    def path(self):
+        return rollout(self.system, self.input, self.steps, rng=self.rng)
+
+
+# --- the systems ----------------------------------------------------------------------------------------------------
+
+CURVE = torch.tensor([[3.0, 1.0], [1.0, 2.0]], dtype=F64)
+TARGET = normal(3, 4, seed=7)
+
+
+class Weights(nn.Module):
+    """Parameters as a module, for `curvature`."""
+
+    def __init__(self, value):
+        super().__init__()
+        self.w = nn.Parameter(value.clone())
+
+
+def quadratic():
+    system, start = toys.QuadraticDescent(CURVE, lr=0.1), torch.tensor([[1.0, -2.0]], dtype=F64)
+    z = start - system.step(start, None)
+    return Row(system, start, descent=(Weights(start), lambda model: system.loss(model.w).sum(), {"w": z}))
+
+
+def descent(make, **options):
+    """A row for an optimizer: a small quartic bowl around a matrix."""
+
+    def bowl(w, _):
+        off = w - TARGET
+        return 0.5 * off.square().sum() + 0.05 * off.pow(4).sum()
+
+    start = normal(3, 4, seed=8)
+    system = make(bowl, start, **options)
+    z = system.update(system.init(None), None)["params"].detach()
+    return Row(system, of="params", descent=(Weights(start), lambda model: bowl(model.w, None), {"w": z}))
+
+
+def hopfield():
+    patterns = normal(2, 16).sign()
+    return Row(
+        toys.Hopfield(patterns),
+        normal(2, 16, seed=3).sign(),
+        of="x",
+        decoder=lambda x: x @ patterns.T,
+        output="logits",
+    )
+
+
+SYSTEMS = {
+    "LinearMap": lambda: Row(toys.LinearMap(normal(4, 4) / 4, normal(4, seed=1)), normal(2, 4, seed=2)),
+    "LogisticMap": lambda: Row(toys.LogisticMap(3.3), torch.tensor([0.3, 0.6], dtype=F64)),
+    "Hopfield": hopfield,
+    "QuadraticDescent": quadratic,
+    "AR1": lambda: Row(toys.AR1(0.8), normal(3), rng=0),
+    "MovingAverage": lambda: Row(toys.MovingAverage(3), list(normal(12, 2)), of="ring"),
+    "sgd": lambda: descent(optim.sgd, lr=0.05, momentum=0.9),
+    "adam": lambda: descent(optim.adam, lr=0.05),
+    "muon": lambda: descent(optim.muon, lr=0.05),
+}
+
+PENDING = {
+    "cortex": "its rows come with its systems",
+    "debate": "its rows come with its systems",
+    "sbml": "its rows come with its systems",
+    "looped": "its rows come with its systems",
+    "latent": "its rows come with its systems",
+    "languagegame": "its rows come with its systems",
+}
+
+# --- the instruments ------------------------------------------------------------------------------------------------
+
+
+def curvature(row):
+    if row.descent is None:
+        raise ValueError("no loss is descended here")
+    model, loss, update = row.descent
+    return instruments.curvature.decompose(model, loss, update, method="double_backward")
+
+
+INSTRUMENTS = {
+    "delta": lambda row: instruments.delta(row.path(), minus=(0, 4), plus=(8, 12), of=row.of),
+    "settling": lambda row: instruments.settling(row.path(), of=row.of),
+    "spectrum": lambda row: instruments.spectrum(
+        row.system, input=first(row.input), of=row.of, k=3, rng=row.rng
+    ),
+    "influence": lambda row: instruments.influence(
+        row.system, row.input, steps=row.steps, of=row.of, leaf=row.of, rng=row.rng
+    ),
+    "lens": lambda row: instruments.lens(row.path(), row.decoder, of=row.of, output=row.output),
+    "curvature": curvature,
+}
+
+
+def first(input):
+    return input[0] if isinstance(input, list) else input
+
+
+NO_SENSE = {
+    ("spectrum", "MovingAverage"): "a step overwrites its state, so there is no derivative",
+    ("influence", "MovingAverage"): "a step overwrites its state, so there is no derivative",
+    ("influence", "Hopfield"): "a sign passes no gradient, and small changes of +-1 units mean nothing",
+    ("curvature", "LinearMap"): "it descends no loss",
+    ("curvature", "LogisticMap"): "it descends no loss",
+    ("curvature", "Hopfield"): "its energy is not descended along a gradient",
+    ("curvature", "AR1"): "it descends no loss",
+    ("curvature", "MovingAverage"): "it descends no loss",
+}
+
+CELLS = [(i, s) for s in SYSTEMS for i in INSTRUMENTS]
+
+
+@pytest.mark.parametrize(("instrument", "system"), [cell for cell in CELLS if cell not in NO_SENSE])
+def test_cell(instrument, system):
+    """A reading with numbers in it, as a frame and as a plot; and where a number is missing, a reason."""
+    reading = INSTRUMENTS[instrument](SYSTEMS[system]())
+    assert isinstance(reading, Reading)
+    assert reading.definition
+    assert reading.units
+    assert len(reading.to_frame()) >= 1
+    assert reading.plot().get_title()
+    missing = [
+        name for name, value in reading.values.items() if isinstance(value, float) and math.isnan(value)
+    ]
+    told = " ".join((reading.reason, *reading.notes))
+    unasked = {"within", "cross", "rho_within", "within_error"} if instrument == "curvature" else set()
+    assert set(missing) <= unasked or told, f"{missing} are NaN without a reason"
+    finite = [
+        value
+        for value in reading.values.values()
+        if (isinstance(value, float | int) and math.isfinite(value))
+        or (isinstance(value, torch.Tensor) and bool(torch.isfinite(value).any()))
+    ]
+    assert finite, "a reading without a single number"
+
+
+@pytest.mark.filterwarnings("ignore::RuntimeWarning")
+@pytest.mark.parametrize(("instrument", "system"), list(NO_SENSE))
+def test_a_cell_that_makes_no_sense_says_so(instrument, system):
+    """An error, or a reading with another status: never a number that looks like a result."""
+    assert "\n" not in NO_SENSE[instrument, system]
+    try:
+        reading = INSTRUMENTS[instrument](SYSTEMS[system]())
+    except (TypeError, ValueError):
+        return
+    assert reading.status != "ok"
+    assert reading.reason
+
+
+@pytest.mark.parametrize("name", SYSTEMS)
+def test_every_system_keeps_the_contract(name):
+    row = SYSTEMS[name]()
+    check_system(row.system, row.input)
+
+
+@pytest.mark.parametrize("name", SYSTEMS)
+def test_what_is_read_is_a_float_tensor_of_constant_shape(name):
+    row = SYSTEMS[name]()
+    path = row.path()
+    assert path[row.of].is_floating_point()
+    assert path[row.of].dtype == F64 or name == "MovingAverage"
+    assert tree.select(path.final, row.of).numel() == path[row.of][0].numel()
+
+
+def test_no_instrument_is_missing():
+    public = {name for name in instruments.__all__ if name not in ("Reading", "reading")}
+    assert public == set(INSTRUMENTS)
+
+
+def test_no_system_is_missing():
+    """Every class of the package with an `init` and a `step` has a row, or makes systems that have one."""
+    rows = {type(make().system) for make in SYSTEMS.values()}
+    found = set()
+    for module in pkgutil.walk_packages(un.__path__, "unrolled."):
+        if module.name.endswith("__main__") or module.name.split(".")[1] in PENDING:
+            continue
+        for value in vars(importlib.import_module(module.name)).values():
+            if (
+                inspect.isclass(value)
+                and value.__module__ == module.name
+                and not getattr(value, "_is_protocol", False)
+            ):
+                methods = [getattr(value, name, None) for name in ("init", "step")]
+                if all(
+                    callable(method) and "rng" in inspect.signature(method).parameters for method in methods
+                ):
+                    found.add(value)
+    assert found == rows
+    assert set(toys.__all__) <= set(SYSTEMS)
+
+
+def test_no_optimizer_is_missing():
+    makers = {
+        name
+        for name, value in vars(optim.systems).items()
+        if inspect.isfunction(value) and value.__annotations__.get("return") == "Descent"
+    }
+    assert makers <= set(SYSTEMS)
+    assert {"sgd", "adam", "muon"} <= makers
+
+
+def test_every_excuse_is_about_a_cell():
+    assert set(NO_SENSE) <= set(CELLS)
