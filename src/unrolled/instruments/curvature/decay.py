@@ -72,7 +72,7 @@ def decoupled(optimizer: Any, group: dict[str, Any]) -> bool | None:
 
 
 def coefficients(optimizers: Iterable[Any], decay: Decay | None = None) -> tuple[dict[int, float], set[str]]:
-    """The c of every parameter with decoupled decay, by `id`, and the classes that could not be told.
+    """The c of every parameter by `id`, 0 where decay is not decoupled, and the classes that could not be told
 
     Read just before the step, while the groups hold the step's own learning rate.
     """
@@ -89,6 +89,5 @@ def coefficients(optimizers: Iterable[Any], decay: Decay | None = None) -> tuple
                     unknown.add(type(optimizer).__name__)
                 if not known:
                     c = 0.0
-            if c:
-                found |= {id(p): c for p in group["params"]}
+            found |= {id(p): c for p in group["params"]}
     return found, unknown

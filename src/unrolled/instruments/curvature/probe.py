@@ -63,6 +63,7 @@ class Probe:
         sink: where records go as they are made: a list, `f(step, numbers)`, a TensorBoard writer, or a W&B or trackio
             run. On rank 0 only.
         decay: `f(optimizer, group) -> c` with z_decay = c W, for optimizers that `curvature.decay` does not know.
+        process_group: whose processes the batch is spread over; that of a DistributedDataParallel wrapper when None.
 
     Attributes:
         records: the `StepReading`s so far.
@@ -106,6 +107,7 @@ class Probe:
         seed: int = 0,
         sink: Any = None,
         decay: Decay | None = None,
+        process_group: Any = None,
     ) -> None:
         check_choices(method, split, draws)
         if isinstance(every, bool) or not isinstance(every, int) or every < 1:
@@ -133,10 +135,23 @@ class Probe:
         self.steps = 0
         self._attempts = 0
         self._resolved: tuple[str, bool] | None = None
-        self._process_group = _group_of(model)
+        self._process_group = process_group or _group_of(model)
         self._idle = _Idle(self)
         self._scenes = Scenes(model)
         self._arm()
+
+    @property
+    def due(self) -> bool:
+        """Whether the coming step is to be probed."""
+        return self.steps % self.every == 0
+
+    def forward_begins(self) -> None:
+        """Note the random state and autocast of a forward pass that is about to run.
+
+        The probe notes them itself when the model is called; this is for loops that call something else.
+        """
+        if self.due:
+            self._scenes.note()
 
     def step(self, batch: Any = None) -> "_Idle | _Probed":
         """A context manager for one optimizer step: backward, clipping, scaling and `optimizer.step()` go inside.
@@ -147,9 +162,7 @@ class Probe:
             batch: what `loss_fn` takes. A list is a list of micro-batches (gradient accumulation); None is for
                 `loss_fn(model)`. A list of tensors that the model saw in one call, as data loaders make, is one batch.
         """
-        if self.steps % self.every:
-            return self._idle
-        return _Probed(self, batch)
+        return _Probed(self, batch) if self.due else self._idle
 
     def trajectory(self) -> Trajectory:
         """The records over steps, for other instruments.
@@ -193,7 +206,7 @@ class Probe:
     def _arm(self) -> None:
         """Watch the forward passes of the coming step if it is to be probed."""
         self._scenes.clear()
-        if self.steps % self.every == 0:
+        if self.due:
             self._scenes.watch()
 
     def _advance(self) -> None:
@@ -242,6 +255,9 @@ class _Probed:
         self._before = [p.detach().clone() for p in self._params.values()]
         self._rng = RngState.capture()
         for optimizer in probe.optimizers:
+            self._about_to_step(
+                optimizer
+            )  # again at the step itself, unless it has begun (Lightning's closures)
             self._hooks.append(optimizer.register_step_pre_hook(self._about_to_step))
             self._hooks.append(optimizer.register_step_post_hook(self._has_stepped))
         return self
@@ -423,6 +439,11 @@ def _difference(before: Tensor, after: Tensor) -> Tensor:
     """W_before - W_after, in float32 at least: 16-bit parameters differ by a few units in the last place."""
     wide = torch.promote_types(before.dtype, torch.float32)
     return before.to(wide) - after.to(wide)
+
+
+def world() -> Any:
+    """The group of all processes, or None in a single one: for trainers that hand over the module without its wrapper."""
+    return dist.group.WORLD if dist.is_available() and dist.is_initialized() else None
 
 
 def _group_of(model: Any) -> Any:

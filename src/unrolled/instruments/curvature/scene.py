@@ -56,12 +56,16 @@ class Scenes:
         """Context managers for the autocast that the first call ran under."""
         return [torch.autocast(kind, dtype, cache_enabled=cache) for kind, dtype, cache in self._autocast]
 
-    def _called(self, module: nn.Module, _: Any) -> None:
-        if torch.compiler.is_compiling() or not torch.is_grad_enabled():
-            return
+    def _called(self, *_: Any) -> None:
+        if not torch.compiler.is_compiling() and torch.is_grad_enabled():
+            self.note()
+
+    def note(self) -> None:
+        """Remember the present state as that of a forward pass."""
         if not self.rng:
-            self.buffers = Buffers(unwrapped(module))
-            kinds = {p.device.type for p in module.parameters()}
+            inner = unwrapped(self._model)
+            self.buffers = Buffers(inner)
+            kinds = {p.device.type for p in inner.parameters()}
             self._autocast = [
                 (kind, torch.get_autocast_dtype(kind), torch.is_autocast_cache_enabled())
                 for kind in sorted(kinds)
