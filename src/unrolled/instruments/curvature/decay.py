@@ -46,8 +46,8 @@ Decay = Callable[[torch.optim.Optimizer, dict[str, Any]], float]
 
 def unwrapped_optimizer(optimizer: Any) -> Any:
     """The torch optimizer inside a wrapper that keeps it as `.optimizer` (Accelerate, Lightning)."""
-    while isinstance(getattr(optimizer, "optimizer", None), torch.optim.Optimizer):
-        optimizer = optimizer.optimizer
+    while (inner := getattr(optimizer, "optimizer", None)) is not None:
+        optimizer = inner
     return optimizer
 
 
