@@ -57,7 +57,9 @@ def patterns(net, data, seed=0, density=0.3):
         return (torch.rand(data, layer.n, generator=rng) < density).to(net.like)
 
     layers = net.layers.values()
-    return {x.name: draw(x) for x in layers if x.kind.is_input}, {x.name: draw(x) for x in layers if x.kind.is_target}
+    return {x.name: draw(x) for x in layers if x.kind.is_input}, {
+        x.name: draw(x) for x in layers if x.kind.is_target
+    }
 
 
 @pytest.fixture(scope="session")

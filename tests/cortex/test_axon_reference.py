@@ -146,4 +146,6 @@ def test_setting_a_weight_gives_its_linear_weight(nets):
     net = nets.axon_test()
     linear = net["Input->Hidden"].params.swts.linear(torch.tensor(0.15), torch.tensor(0.5))
     assert float(linear) == pytest.approx(0.42822415, abs=1e-7)
-    assert float(net["Input->Hidden"].params.swts.effective(torch.tensor(0.5), linear)) == pytest.approx(0.15, abs=1e-6)
+    assert float(net["Input->Hidden"].params.swts.effective(torch.tensor(0.5), linear)) == pytest.approx(
+        0.15, abs=1e-6
+    )

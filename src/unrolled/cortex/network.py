@@ -116,7 +116,9 @@ class Network:
             )
         if isinstance(kind, str):
             if kind not in KINDS:
-                raise ValueError(f"layer {name!r}: unknown kind {kind!r}; expected {', '.join(KINDS)}, or a Kind")
+                raise ValueError(
+                    f"layer {name!r}: unknown kind {kind!r}; expected {', '.join(KINDS)}, or a Kind"
+                )
             kind = KINDS[kind]
         last = next(reversed(self.layers.values()), None)
         start, pool = (last.start + last.n, last.pool + last.pools) if last else (0, 0)
@@ -157,12 +159,16 @@ class Network:
         a, b = self._find(send, what), self._find(recv, what)
         self._refuse_late(f"path {a.name}->{b.name}")
         if kind not in CONDUCTANCES:
-            raise ValueError(f"{what}: unknown kind of path {kind!r}; expected one of {', '.join(CONDUCTANCES)}")
+            raise ValueError(
+                f"{what}: unknown kind of path {kind!r}; expected one of {', '.join(CONDUCTANCES)}"
+            )
         mask = connectivity(pattern, a, b)
         mask = mask if mask is None else mask.to(self.like.device)
         name = f"{a.name}->{b.name}"
         name = name if name not in self.paths else f"{name}:{kind}"
-        if name in self.paths or any(p.send is a and p.recv is b and p.kind == kind for p in self.paths.values()):
+        if name in self.paths or any(
+            p.send is a and p.recv is b and p.kind == kind for p in self.paths.values()
+        ):
             raise ValueError(f"{what}: there is a {kind} path between them already")
         special = {"back": {"scale.rel": 0.1}, "inhibitory": {"swts.adapt": False}}
         params = sheets.replace(PathParams(), special.get(kind, {}))
@@ -226,11 +232,15 @@ class Network:
         """
         found = self.layers.get(name) or self.paths.get(name)
         if found is None:
-            raise KeyError(f"no layer and no path {name!r}; there are {', '.join([*self.layers, *self.paths])}")
+            raise KeyError(
+                f"no layer and no path {name!r}; there are {', '.join([*self.layers, *self.paths])}"
+            )
         return found
 
     def __repr__(self) -> str:
-        layers = ", ".join(f"{x.name} {'x'.join(map(str, x.shape))} {x.kind.name}" for x in self.layers.values())
+        layers = ", ".join(
+            f"{x.name} {'x'.join(map(str, x.shape))} {x.kind.name}" for x in self.layers.values()
+        )
         return f"Network({layers}; {len(self.paths)} paths)"
 
     # -- a system
@@ -258,7 +268,9 @@ class Network:
         self.ready()
         for moment in {(id(m.inputs), id(m.targets)): m for m in inputs}.values():
             self.check_moment(moment)
-        final, records = self._fused_cycle().run(state, list(inputs)[:steps], [] if record is None else list(record))
+        final, records = self._fused_cycle().run(
+            state, list(inputs)[:steps], [] if record is None else list(record)
+        )
         return final if record is None else (final, records)
 
     @property
@@ -305,7 +317,9 @@ class Network:
         state = self.state if state is None else state
         if state is not None and len(state["Spike"]) != self.data_of(moments[-1]):
             state = None
-        trial = rollout(self, moments, len(moments), state=state, record=list(record) or {}, progress=progress)
+        trial = rollout(
+            self, moments, len(moments), state=state, record=list(record) or {}, progress=progress
+        )
         self.state, self._last = trial.final, trial
         return trial
 
@@ -389,7 +403,7 @@ class Network:
     def clamp_of(self, layer: Layer, moment: Moment) -> Tensor | None:
         """The pattern that a layer is clamped to in a cycle, if it is."""
         if layer.kind.is_input:
-            return moment.inputs.get(layer.name)
+            return moment.inputs.get(layer.name) if moment.phase != "rest" else None
         return moment.targets.get(layer.name) if layer.kind.is_target and moment.plus else None
 
     def data_of(self, moment: Moment) -> int:
@@ -408,7 +422,10 @@ class Network:
                 f"a network's input is a Moment (see ThetaCycle.moments), got {type(moment).__name__}; or use present()"
             )
         data = self.data_of(moment)
-        for what, patterns, kind in (("input", moment.inputs, "is_input"), ("target", moment.targets, "is_target")):
+        for what, patterns, kind in (
+            ("input", moment.inputs, "is_input"),
+            ("target", moment.targets, "is_target"),
+        ):
             for name, x in patterns.items():
                 layer = self._find(name, f"{what} for {name!r}")
                 if not getattr(layer.kind, kind):
@@ -418,9 +435,13 @@ class Network:
                         f"(layer(..., kind={what!r}))"
                     )
                 if x.shape != (data, layer.n):
-                    raise ValueError(f"{what} for {name!r} has shape {list(x.shape)}, expected [{data}, {layer.n}]")
+                    raise ValueError(
+                        f"{what} for {name!r} has shape {list(x.shape)}, expected [{data}, {layer.n}]"
+                    )
                 if not bool(torch.isfinite(x).all()):
-                    raise ValueError(f"{what} for {name!r} has {int((~torch.isfinite(x)).sum())} values that are not finite")
+                    raise ValueError(
+                        f"{what} for {name!r} has {int((~torch.isfinite(x)).sum())} values that are not finite"
+                    )
 
     def _patterns(self, given: Patterns, what: str, layers: list[str]) -> dict[str, Tensor]:
         if given is None:
@@ -463,7 +484,9 @@ class Network:
     def _find(self, layer: str | Layer, what: str) -> Layer:
         name = layer if isinstance(layer, str) else layer.name
         if name not in self.layers:
-            raise ValueError(f"{what}: there is no layer {name!r}; there are {', '.join(self.layers) or 'none yet'}")
+            raise ValueError(
+                f"{what}: there is no layer {name!r}; there are {', '.join(self.layers) or 'none yet'}"
+            )
         return self.layers[name]
 
     def _refuse_late(self, what: str) -> None:

@@ -79,7 +79,9 @@ class ThetaCycle:
         """Bins of calcium in the minus and plus phases."""
         return (self.minus + self.plus) // BIN
 
-    def moments(self, inputs: Mapping[str, Tensor], targets: Mapping[str, Tensor] | None = None) -> list[Moment]:
+    def moments(
+        self, inputs: Mapping[str, Tensor], targets: Mapping[str, Tensor] | None = None
+    ) -> list[Moment]:
         """What the network receives in every cycle: one `Moment` per cycle, as `rollout` takes it.
 
         Args:
@@ -91,12 +93,11 @@ class ThetaCycle:
             >>> [m.cycle for m in moments if m.first], [m.cycle for m in moments if m.last], moments[20].phase
             ([0, 20], [19, 29], 'plus')
         """
-        given, wanted, none = dict(inputs), dict(targets or {}), {}
+        given, wanted = dict(inputs), dict(targets or {})
         length, ends = self.length, {self.rest + self.minus - 1, self.length - 1}
         starts = {self.rest, self.rest + self.minus}
         made: list[Moment] = []
         for t in range(length):
             phase = "rest" if t < self.rest else "minus" if t < self.rest + self.minus else "plus"
-            patterns = (none, none) if phase == "rest" else (given, wanted)
-            made.append(Moment(*patterns, phase, t in starts, t in ends, t, length))
+            made.append(Moment(given, wanted, phase, t in starts, t in ends, t, length))
         return made

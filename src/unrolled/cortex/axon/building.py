@@ -16,14 +16,18 @@ def draw(net: "Network", rng: torch.Generator) -> None:
     for layer in net.layers.values():
         trg = layer.params.trg
         groups = layer.sub_pools if layer.sub_pools and trg.pool else 1
-        targets = torch.cat([trg.initial(layer.n // groups, rng, net.like.dtype) for _ in range(groups)]).to(net.like)
+        targets = torch.cat([trg.initial(layer.n // groups, rng, net.like.dtype) for _ in range(groups)]).to(
+            net.like
+        )
         nominal = layer.params.inhib.nominal
         net.activity[layer.name] = {"act_avg": nominal * targets, "trg_avg": targets, "act_m_avg": nominal}
         net.gi_mult[layer.name] = 1.0
     for path in net.paths.values():
         mask = None if path.mask is None else path.mask.cpu()
         shape, target = (path.send.n, path.recv.n), path.recv.kind.is_target
-        path.swt, path.lwt = (w.to(net.like) for w in path.params.swts.draw(shape, mask, target, rng, net.like.dtype))
+        path.swt, path.lwt = (
+            w.to(net.like) for w in path.params.swts.draw(shape, mask, target, rng, net.like.dtype)
+        )
     for path in net.paths.values():
         for other in net.paths.values():
             mirrored = other.send is path.recv and other.recv is path.send

@@ -2,7 +2,6 @@
 
 from dataclasses import dataclass
 
-import torch
 from torch import Tensor
 
 from unrolled.cortex.axon._sheet import validate
@@ -13,6 +12,7 @@ class SpikeCa:
     """Calcium driven by spikes alone (cortex fact sheet, section 5.5); the same cascade as a synapse's.
 
     Example:
+        >>> import torch
         >>> m, p, d = SpikeCa().cascade(torch.tensor(1.0), *torch.zeros(3))
         >>> [round(float(x), 4) for x in (m, p, d)]
         [1.6, 0.04, 0.001]
@@ -50,6 +50,7 @@ class LearnCa:
     """Calcium that carries the error: NMDA plus spike-driven VGCC (cortex fact sheet, section 5.5).
 
     Example:
+        >>> import torch
         >>> vg, ca = LearnCa().influx(*torch.tensor([1.0, 5.0, 10.0], dtype=torch.float64))
         >>> float(vg), float(ca)
         (39.5, 0.61875)
@@ -95,6 +96,6 @@ class LearnCa:
         return self.pos_bias * p - d
 
     def eligibility(self, ca_d: Tensor, ca_d_prev: Tensor, trace: Tensor) -> tuple[Tensor, Tensor]:
-        """e += ((CaD - CaD of the trial before) - e) / tau; ETrLearn = max(0, 1 + scale e)."""
+        """E += ((CaD - CaD of the trial before) - e) / tau; ETrLearn = max(0, 1 + scale e)."""
         trace = trace + ((ca_d - ca_d_prev) - trace) / self.etrace_tau
         return trace, (1 + self.etrace_scale * trace).clamp(min=0)

@@ -14,6 +14,11 @@ if TYPE_CHECKING:
 
 CA = 0.0756
 """Slope of the calcium drive, 1/mV (cortex fact sheet, section 5.4)."""
+LANES = 32
+"""Rows are padded to a multiple of this with neurons that never fire, so that no kernel ends a row with scalar code:
+a row of a batch is then, bit for bit, what it is alone."""
+LEAST_M = 1.0263e-10
+"""The logistic m_inf of VGCC at -60 mV."""
 
 
 class Constants:
@@ -21,20 +26,31 @@ class Constants:
 
     def __init__(self, net: "Network") -> None:
         layers, like = list(net.layers.values()), net.like
-        n = net.n
-
-        def per_layer(value: Callable[[Layer], float]) -> Tensor:
-            return torch.cat([torch.full((x.n,), float(value(x)), dtype=torch.float64) for x in layers])
+        n = self.n = -(-net.n // LANES) * LANES
+        fill = [(x.n, x.params) for x in layers] + [(n - net.n, layers[0].params)]
 
         def per(value: Callable[[LayerParams], float]) -> Tensor:
-            return per_layer(lambda x: value(x.params)).to(like)
+            return torch.cat([torch.full((k,), float(value(p)), dtype=torch.float64) for k, p in fill]).to(
+                like
+            )
 
         def rows(*values: Callable[[LayerParams], float]) -> Tensor:
             return torch.stack([per(value) for value in values]).unsqueeze(1).contiguous()
 
+        # numbers as tensors: a kernel takes them faster than Python numbers
+        def number(value: float) -> Tensor:
+            return torch.tensor(value, dtype=like.dtype, device=like.device)
+
+        self.zero, self.half, self.one, self.none = number(0.0), number(0.5), number(1.0), number(-1.0)
+        self.short, self.overdue, self.longest = number(0.8), number(1.2), number(200.0)
+        self.ca_half, self.near, self.near_half = number(CA / 2), number(-0.5), number(-CA / 4)
+        self.least_m = number(LEAST_M)
+
         # synaptic conductances and NMDA: x = raw + keep x
         self.syn_keep = rows(
-            lambda p: 1 - 1 / p.membrane.ge_tau, lambda p: 1 - 1 / p.nmda.tau, lambda p: 1 - 1 / p.learn_nmda.tau
+            lambda p: 1 - 1 / p.membrane.ge_tau,
+            lambda p: 1 - 1 / p.nmda.tau,
+            lambda p: 1 - 1 / p.learn_nmda.tau,
         )
         self.gi_keep = per(lambda p: 1 - 1 / p.membrane.gi_tau)
 
@@ -100,9 +116,11 @@ class Constants:
         self.v_max = per(lambda p: p.membrane.v_max)
         self.exp_slope = per(lambda p: 0.5 / p.spike.exp_slope)
         self.exp_shift = per(
-            lambda p: math.log(p.membrane.g_l * p.spike.exp_slope) - p.spike.thr / p.spike.exp_slope
-            if p.membrane.g_l > 0
-            else -math.inf
+            lambda p: (
+                math.log(p.membrane.g_l * p.spike.exp_slope) - p.spike.thr / p.spike.exp_slope
+                if p.membrane.g_l > 0
+                else -math.inf
+            )
         )
         self.tr = per(lambda p: p.spike.tr - 0.5)
         self.last_tr = per(lambda p: p.spike.tr - 1)
@@ -118,7 +136,9 @@ class Constants:
         # calcium
         self.spike_m = per(lambda p: p.spike_ca.spike)
         self.spike_syn = per(lambda p: p.spike_ca.syn)
-        self.m_rate = rows(lambda p: 1 / p.spike_ca.m_tau, lambda p: 1 / p.learn_ca.m_tau, lambda p: 1 / p.spike_ca.syn_tau)
+        self.m_rate = rows(
+            lambda p: 1 / p.spike_ca.m_tau, lambda p: 1 / p.learn_ca.m_tau, lambda p: 1 / p.spike_ca.syn_tau
+        )
         self.p_rate = rows(lambda p: 1 / p.spike_ca.p_tau, lambda p: 1 / p.learn_ca.p_tau)
         self.d_rate = rows(lambda p: 1 / p.spike_ca.d_tau, lambda p: 1 / p.learn_ca.d_tau)
         self.vgcc_spike = per(lambda p: p.learn_ca.spike_vgcc)
@@ -140,7 +160,6 @@ class Constants:
         # pools
         pools = [(x, i) for x in layers for i in range(x.pools)]
         self.n_pools = len(pools)
-        self.mean = torch.zeros(n, self.n_pools, dtype=like.dtype, device=like.device)
         self.spread = torch.zeros(self.n_pools, n, dtype=like.dtype, device=like.device)
         self.ssgi = torch.zeros_like(self.spread)
         owner: list[int] = []
@@ -148,7 +167,6 @@ class Constants:
             size = layer.n if i == 0 else layer.n // layer.sub_pools
             first = layer.start + (0 if i == 0 else (i - 1) * size)
             own = slice(first, first + size)
-            self.mean[own, k] = 1 / size
             gives = i > 0 or not layer.sub_pools
             if gives:
                 self.spread[k, own] = 1.0
@@ -157,6 +175,14 @@ class Constants:
         self.belongs = self.spread.clone()
         self.refresh(net)
         self.owner = torch.tensor(owner, device=like.device) if any(x.sub_pools for x in layers) else None
+
+        self.sums: list[tuple[slice, slice, int]] = []
+        for layer in layers:
+            self.sums.append((layer.part, slice(layer.pool, layer.pool + 1), 1))
+            if layer.sub_pools:
+                self.sums.append(
+                    (layer.part, slice(layer.pool + 1, layer.pool + layer.pools), layer.sub_pools)
+                )
 
         def per_pool(value: Callable[[Layer, int], float]) -> Tensor:
             return torch.tensor([float(value(x, i)) for x, i in pools], dtype=torch.float64).to(like)
@@ -169,6 +195,7 @@ class Constants:
         def level(name: str) -> Callable[[Layer, int], float]:
             return lambda x, i: getattr(x.params.inhib.pool if i else x.params.inhib.layer, name)
 
+        self.share = per_pool(lambda x, i: 1 / (x.n // x.sub_pools if i else x.n))
         self.pool_gi = per_pool(gi)
         self.pool_ss = per_pool(lambda x, i: gi(x, i) * level("ss")(x, i))
         self.pool_fb = per_pool(level("fb"))
@@ -180,7 +207,9 @@ class Constants:
         least = level("clamp_ext_min")
         self.driven = {
             plus: per_pool(
-                lambda x, i, plus=plus: least(x, i) if x.kind.is_input or (x.kind.is_target and plus) else math.inf
+                lambda x, i, plus=plus: (
+                    least(x, i) if x.kind.is_input or (x.kind.is_target and plus) else math.inf
+                )
             )
             for plus in (False, True)
         }

@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
-from unrolled.cortex.axon.constants import CA, Constants
+from unrolled.cortex.axon.constants import Constants
 from unrolled.cortex.axon.gather import Gather
 from unrolled.cortex.axon.kinds import Moment
 from unrolled.cortex.axon.state import POOL_VARIABLES, VARIABLES, WAITING, filled, start_of
@@ -31,9 +31,6 @@ if TYPE_CHECKING:
 
 CHUNK = 24576
 """Neurons x data that go through a trial together on a CPU: about what the cache holds of one cycle's variables."""
-
-LEAST_M = 1.0263e-10
-"""The logistic m_inf of VGCC at -60 mV."""
 
 
 class Fused:
@@ -54,7 +51,8 @@ class Fused:
             if mine or conductance == "excitatory":
                 self.slots[conductance] = max(delays, default=0) + 1
                 self.gathers[conductance] = [
-                    Gather(net, [p for p in mine if p.params.delay == delay], delay) for delay in delays
+                    Gather(net, [p for p in mine if p.params.delay == delay], delay, self.c.n)
+                    for delay in delays
                 ]
         self.work: dict[int, _Buffers] = {}
 
@@ -75,7 +73,9 @@ class Fused:
             parts = []
             for layer in net.layers.values():
                 extra = layer.kind.variables()
-                value = start_of(variable, layer.params) if variable in VARIABLES else extra.get(variable, 0.0)
+                value = (
+                    start_of(variable, layer.params) if variable in VARIABLES else extra.get(variable, 0.0)
+                )
                 parts.append(filled((data, layer.n), value, like))
             state[variable] = torch.cat(parts, -1)
         state |= {v: filled((data, self.c.n_pools), 0, like) for v in POOL_VARIABLES}
@@ -111,7 +111,9 @@ class Fused:
     def _empty_record(self, name: str, steps: int, data: int) -> Tensor:
         layer, _, variable = name.rpartition(".")
         if variable not in self.net.variables or (layer and layer not in self.net.layers):
-            raise KeyError(f"no readout {name!r}; expected 'Variable' or 'Layer.Variable', as in 'Spike' or 'Output.Act'")
+            raise KeyError(
+                f"no readout {name!r}; expected 'Variable' or 'Layer.Variable', as in 'Spike' or 'Output.Act'"
+            )
         return self.net.like.new_empty(steps, data, self.net.layers[layer].n if layer else self.net.n)
 
     def _check(self, state: dict[str, Any], data: int, moments: Sequence[Moment]) -> None:
@@ -124,7 +126,9 @@ class Fused:
                 raise ValueError("this state has other delays than the network; start from init()")
         given = next((len(x) for m in moments for x in [*m.inputs.values(), *m.targets.values()]), data)
         if given != data:
-            raise ValueError(f"the patterns are a batch of {given}, the state one of {data}; start from init()")
+            raise ValueError(
+                f"the patterns are a batch of {given}, the state one of {data}; start from init()"
+            )
 
 
 class _Buffers:
@@ -134,7 +138,7 @@ class _Buffers:
         net = fused.net
         self.net, self.c, self.fused, self.data = net, fused.c, fused, data
         self.names = net.variables
-        like, n, pools = net.like, net.n, fused.c.n_pools
+        like, n, pools = net.like, fused.c.n, fused.c.n_pools
         new = like.new_zeros
         self.x = new(len(self.names), data, n)
         self.row = {name: self.x[i] for i, name in enumerate(self.names)}
@@ -158,9 +162,18 @@ class _Buffers:
         self.ca_d = block("CaD", "LearnCaD")
         # scratch
         self.means, self.p = new(3, data, pools), list(new(4, data, pools))
+        self.sums = [
+            (self.seen[..., part].unflatten(-1, (count, -1)), self.means[..., into])
+            for part, into, count in fused.c.sums
+        ]
         self.t = list(new(8, data, n))
         self.logistic, self.half, self.tanh = new(6, data, n), new(2, data, n), new(2, data, n)
-        self.nmda, self.two, self.a, self.b = new(2, data, n), new(2, data, n), new(2, data, n), new(2, data, n)
+        self.nmda, self.two, self.a, self.b = (
+            new(2, data, n),
+            new(2, data, n),
+            new(2, data, n),
+            new(2, data, n),
+        )
         self.gi, self.ca_in, self.v_old = new(2, data, n), new(3, data, n), new(data, n)
         self.ge_syn = new(data, n)
         self.views = {x.name: self._view(x.part) for x in net.layers.values()} if fused.c.kinds else {}
@@ -173,20 +186,24 @@ class _Buffers:
 
     def load(self, state: dict[str, Any], part: slice) -> None:
         """Take over a chunk of a state."""
+        n = self.net.n
         for name, row in self.row.items():
-            row.copy_(state[name][part])
+            row[:, :n].copy_(state[name][part])
         for name, pool in self.pool.items():
             pool.copy_(state[name][part])
         for g, ring in self.ring.items():
-            ring.copy_(state[WAITING[g]][part].transpose(0, 1))
-        self.bins.copy_(state["bins"][part].transpose(0, 1))
+            ring[..., :n].copy_(state[WAITING[g]][part].transpose(0, 1))
+        self.bins[..., :n].copy_(state["bins"][part].transpose(0, 1))
         self.cycles, self.ended, self._clamp = state["cycle"], state["ended"], ()
 
     def store(self, final: dict[str, Any], part: slice, data: int) -> None:
         """Put the chunk into a state of its own."""
-        pieces = [(self.names, self.x), (list(self.pool), torch.stack(list(self.pool.values())))]
-        pieces += [(["bins"], self.bins.transpose(0, 1).unsqueeze(0))]
-        pieces += [([WAITING[g]], ring.transpose(0, 1).unsqueeze(0)) for g, ring in self.ring.items()]
+        n = self.net.n
+        pieces = [(self.names, self.x[..., :n]), (list(self.pool), torch.stack(list(self.pool.values())))]
+        pieces += [
+            ([WAITING[g]], ring[..., :n].transpose(0, 1).unsqueeze(0)) for g, ring in self.ring.items()
+        ]
+        pieces += [(["bins"], self.bins[..., :n].transpose(0, 1).unsqueeze(0))]
         for names, block in pieces:
             if names[0] not in final:
                 whole = block.new_empty(len(names), data, *block.shape[2:])
@@ -203,7 +220,7 @@ class _Buffers:
         """A readout of the present cycle."""
         layer, _, variable = name.rpartition(".")
         row = self.row[variable]
-        return row[:, self.net.layers[layer].part] if layer else row
+        return row[:, self.net.layers[layer].part] if layer else row[:, : self.net.n]
 
     # -- one cycle
 
@@ -212,7 +229,7 @@ class _Buffers:
         c, net = self.c, self.net
         if moment.first:
             self._first(moment)
-        if self._clamp != (key := (id(moment.inputs), id(moment.targets), moment.plus)):
+        if self._clamp != (key := (id(moment.inputs), id(moment.targets), moment.phase)):
             self._set_clamp(moment, part)
             self._clamp = key
         ended = moment.last and moment.plus
@@ -248,7 +265,9 @@ class _Buffers:
             if pattern is not None:
                 torch.mul(pattern[part], layer.params.clamp.ge, out=self.ext[:, layer.part])
                 self.clamped[layer.part] = 1
-        self.any_clamped = any(self.net.clamp_of(layer, moment) is not None for layer in self.net.layers.values())
+        self.any_clamped = any(
+            self.net.clamp_of(layer, moment) is not None for layer in self.net.layers.values()
+        )
 
     def _first(self, moment: Moment) -> None:
         """What a phase begins with (sections 5.5 and 5.6)."""
@@ -300,8 +319,9 @@ class _Buffers:
         """Section 5.3: pools, then the neurons in them."""
         c, (t0, t1, t2, t3), means = self.c, self.p, self.means
         fsi, ssi, ssf = self.pool.values()
-        torch.mm(self.seen.view(-1, self.net.n), c.mean, out=means.view(-1, c.n_pools))
-        ffs, fbs, ext = means
+        for neurons, pools in self.sums:
+            torch.sum(neurons, -1, out=pools)
+        ffs, fbs, ext = means.mul_(c.share)
         torch.addcmul(ffs, fbs, c.pool_fb, out=t0)
         torch.addcmul(t0, fsi, c.fs_keep, out=fsi)
         torch.mul(ssf, fbs, out=t0)
@@ -333,9 +353,9 @@ class _Buffers:
         m_inf, _, ak, gaba_v, *_ = logistic
 
         torch.addcmul(c.mahp_shift, r["Vm"], c.mahp_slope, out=half[0])
-        torch.mul(vd, CA / 2, out=half[1])
+        torch.mul(vd, c.ca_half, out=half[1])
         torch.tanh(half, out=ratio)
-        torch.lerp(ratio[0], _one(ratio), 0.5, out=t[0])  # n_inf of mAHP
+        torch.add(ratio[0], c.one, out=t[0]).mul_(c.half)  # n_inf of mAHP
         torch.div(half, ratio, out=ratio)
         ratio.nan_to_num_(nan=1.0)  # 0 / tanh 0
         torch.mul(ratio[0], c.mahp_rate, out=t[1])
@@ -344,8 +364,8 @@ class _Buffers:
         # calcium drive x 0.0756: z / (e^z - 1), and its approximation within 0.5 mV of 0
         drive, near = t[0], t[1]
         torch.sub(ratio[1], half[1], out=drive)
-        torch.gt(vd, -0.5, out=near)
-        torch.clamp(half[1], min=-0.25 * CA, out=t[2]).add_(1).reciprocal_()
+        torch.gt(vd, c.near, out=near)
+        torch.maximum(half[1], c.near_half, out=t[2]).add_(c.one).reciprocal_()
         drive.lerp_(t[2], near)
 
         if c.kinds:
@@ -357,7 +377,7 @@ class _Buffers:
             m, h = self.gates
             torch.mul(m, m, out=t[1]).mul_(m).mul_(h).mul_(drive)
             ge.addcmul_(t[1], c.vgcc_g)
-            m_inf.sub_(LEAST_M).relu_()
+            m_inf.sub_(c.least_m).relu_()
             self.gates.lerp_(logistic[:2], c.mh_rate)
         ge.relu_()
         if self.any_clamped:
@@ -388,9 +408,9 @@ class _Buffers:
         """Section 5.5: both potentials, then the spike and its intervals."""
         c, r, t, v = self.c, self.row, self.t, self.v
         isi = r["ISI"]
-        spiked_once = torch.ge(isi, 0.0, out=t[0])
+        spiked_once = torch.ge(isi, c.zero, out=t[0])
         refractory = torch.lt(isi, c.tr, out=t[1]).mul_(spiked_once)
-        free = torch.sub(_one(refractory), refractory, out=t[2])
+        free = torch.sub(c.one, refractory, out=t[2])
 
         gi = self.gi
         gi[1].add_(gi[0])
@@ -429,21 +449,21 @@ class _Buffers:
     def _intervals(self, spike: Tensor, isi: Tensor, avg: Tensor, spiked_once: Tensor) -> None:
         """ISI and ISIAvg; the new average is the same expression with and without a spike, of one interval more."""
         c, t = self.c, self.t
-        one = _one(isi)
+        one = c.one
         nxt = torch.add(isi, one, out=t[1])
         quiet = torch.sub(one, spike, out=t[2])
-        late = torch.le(nxt, 200.0, out=t[3])
+        late = torch.le(nxt, c.longest, out=t[3])
         # where an average is due: an interval ended by a spike, or one that is overdue
-        overdue = torch.mul(avg, 1.2, out=t[4])
+        overdue = torch.mul(avg, c.overdue, out=t[4])
         torch.lt(overdue, nxt, out=overdue).mul_(spiked_once).mul_(late).mul_(quiet)
-        overdue.mul_(torch.ge(avg, 0.0, out=t[5]))
-        none = torch.eq(avg, -1.0, out=t[5])
-        ended = torch.gt(isi, 0.0, out=t[6]).mul_(spike)
+        overdue.mul_(torch.ge(avg, c.zero, out=t[5]))
+        none = torch.eq(avg, c.none, out=t[5])
+        ended = torch.gt(isi, c.zero, out=t[6]).mul_(spike)
         ended.sub_(none.mul_(spike)).relu_()
         due = overdue.add_(ended)
         # how far it moves there: all the way at first, and when the interval is much shorter
-        far = torch.lt(nxt, torch.mul(avg, 0.8, out=t[6]), out=t[6])
-        torch.maximum(far, torch.le(avg, 0.0, out=t[7]), out=far)
+        far = torch.lt(nxt, torch.mul(avg, c.short, out=t[6]), out=t[6])
+        torch.maximum(far, torch.le(avg, c.zero, out=t[7]), out=far)
         torch.addcmul(c.isi_rate, far, c.isi_rest, out=far)
         avg.lerp_(nxt, far.mul_(due)).sub_(none)
         # ISI: 0 after a spike, one more after that, -1 without one or after 200
@@ -464,7 +484,7 @@ class _Buffers:
         self.ca_d.lerp_(self.ca_p, c.d_rate)
         if c.has_etrace:
             trace = r["ETrace"].lerp_(torch.sub(r["CaD"], r["CaDPrev"], out=self.t[0]), c.etrace_rate)
-            torch.mul(trace, c.etrace_scale, out=r["ETrLearn"]).add_(1).relu_()
+            torch.mul(trace, c.etrace_scale, out=r["ETrLearn"]).add_(c.one).relu_()
         r["ActInt"].lerp_(r["Act"], c.int_rate * speed if speed != 1 else c.int_rate)
         now = self.bins[self.cycles // BIN % len(self.bins)]
         if self.cycles % BIN == 0:
@@ -485,7 +505,3 @@ class _Buffers:
         s["SahpCa"].copy_(ca)
         s["CaDiff"].copy_(p.learn_ca.difference(s["LearnCaP"], s["LearnCaD"]))
         s["RLRate"].copy_(p.rlrate(s["CaP"], s["CaD"], max_ca_d))
-
-
-def _one(like: Tensor) -> Tensor:
-    return torch.ones((), dtype=like.dtype, device=like.device)

@@ -25,16 +25,18 @@ class Gather:
         net: the network.
         paths: its paths of that conductance and delay.
         delay: their delay, cycles.
+        n: neurons in a row of the buffers, those of padding included.
     """
 
-    def __init__(self, net: "Network", paths: list["Path"], delay: int) -> None:
-        self.delay, self.n = delay, net.n
+    def __init__(self, net: "Network", paths: list["Path"], delay: int, n: int) -> None:
+        self.delay, self.n = delay, n
         self.dense = net.like.device.type != "cpu"
         small = net.n <= SMALL
         senders = {} if small else {path.send.name: path.send for path in paths}
         self.blocks: list[_Block] = []
         if small:
-            self.blocks.append(_Block(slice(0, net.n), paths, {p.name: (p.send.part, p.recv.part) for p in paths}, net.n))
+            places = {path.name: (path.send.part, path.recv.part) for path in paths}
+            self.blocks.append(_Block(slice(0, n), paths, places, n))
         for name, layer in senders.items():
             mine = [path for path in paths if path.send.name == name]
             places, end = {}, 0

@@ -104,4 +104,6 @@ class Inhibition:
     def __post_init__(self) -> None:
         validate(self)
         if not 0 < self.nominal <= 1:
-            raise ValueError(f"Inhibition.nominal={self.nominal}: a proportion of active neurons is above 0 and at most 1")
+            raise ValueError(
+                f"Inhibition.nominal={self.nominal}: a proportion of active neurons is above 0 and at most 1"
+            )

@@ -21,7 +21,7 @@ class Moment(NamedTuple):
     """
 
     inputs: dict[str, Tensor] = {}  # noqa: RUF012 - never written to
-    """Layer -> pattern `[data, neurons]`, clamped now."""
+    """Layer -> pattern `[data, neurons]`, clamped in both phases but not at rest."""
     targets: dict[str, Tensor] = {}  # noqa: RUF012
     """Layer -> pattern `[data, neurons]`, clamped in the plus phase."""
     phase: str = "minus"
@@ -87,7 +87,9 @@ class Kind:
         return type(self).drive is not Kind.drive or type(self).spiked is not Kind.spiked
 
 
-INPUT = Kind("input", is_input=True, params=(("clamp.ge", 1.5), ("inhib.layer.gi", 0.9), ("inhib.pool.gi", 0.9)))
+INPUT = Kind(
+    "input", is_input=True, params=(("clamp.ge", 1.5), ("inhib.layer.gi", 0.9), ("inhib.pool.gi", 0.9))
+)
 """A sensory layer: clamped through both phases, drives with 1.5, inhibited at 0.9."""
 
 HIDDEN = Kind("hidden")

@@ -41,7 +41,7 @@ class RLRate:
         validate(self)
 
     def __call__(self, ca_p: Tensor, ca_d: Tensor, layer_max: Tensor) -> Tensor:
-        """sig x diff: sig = max(4 c (1 - c), sigmoid_min), c = min(CaD / layer max, 1); diff = |CaP - CaD| / max.
+        """Sig x diff: sig = max(4 c (1 - c), sigmoid_min), c = min(CaD / layer max, 1); diff = |CaP - CaD| / max.
 
         Args:
             ca_p: CaP, `[data, neurons]`.
@@ -71,7 +71,9 @@ class Window:
     def __post_init__(self) -> None:
         validate(self)
         if self.cycles < 10 or self.cycles % 10:
-            raise ValueError(f"Window.cycles={self.cycles}: expected a positive multiple of 10 ms, the width of a bin")
+            raise ValueError(
+                f"Window.cycles={self.cycles}: expected a positive multiple of 10 ms, the width of a bin"
+            )
 
 
 @dataclass(frozen=True)
@@ -106,7 +108,7 @@ def credit(send_bins: Tensor, recv_bins: Tensor) -> Tensor:
 
 
 def soft_bound(dw: Tensor, lwt: Tensor) -> Tensor:
-    """dw (1 - LWt) if dw > 0 else dw LWt."""
+    """Dw (1 - LWt) if dw > 0 else dw LWt."""
     return torch.where(dw > 0, dw * (1 - lwt), dw * lwt)
 
 

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from unrolled.cortex.axon import learning
 from unrolled.cortex.axon.channels.nmda import calcium_drive
+from unrolled.cortex.axon.inhibition import FSFFFB, PoolGi
 from unrolled.cortex.axon.kinds import Moment
 from unrolled.cortex.axon.layer import Layer
 from unrolled.cortex.axon.state import POOL_VARIABLES, VARIABLES, WAITING, filled, start_of
@@ -147,25 +148,34 @@ class Naive:
     def inhibit(self, layer: Layer, s: Vars, p: Vars, moment: Moment) -> None:
         """Section 5.3: FS-FFFB inhibition from this cycle's GeRaw and last cycle's Spike and GeExt."""
         inhib = layer.params.inhib
-        clamped = torch.tensor([layer.kind.is_input or (layer.kind.is_target and moment.plus)]).to(s["Spike"].device)
+        clamped = torch.tensor([layer.kind.is_input or (layer.kind.is_target and moment.plus)]).to(
+            s["Spike"].device
+        )
 
         def means(v: str, pools: int) -> Tensor:
             return s[v].unflatten(-1, (pools, -1)).mean(-1)
 
-        whole = [p[v][:, :1] for v in POOL_VARIABLES] + [means(v, 1) for v in ("GeRaw", "Spike", "GeExt")]
-        made = inhib.layer.step(*whole, clamped)
+        def step(level: FSFFFB, part: slice, pools: int) -> PoolGi:
+            fsi, ssi, ssf = (p[v][:, part] for v in POOL_VARIABLES)
+            return level.step(
+                fsi, ssi, ssf, means("GeRaw", pools), means("Spike", pools), means("GeExt", pools), clamped
+            )
+
+        made = step(inhib.layer, slice(0, 1), 1)
         total, ssgi = made.total, made.ssgi
         parts = [made]
         if layer.sub_pools:
-            n = layer.sub_pools
-            each = [p[v][:, 1:] for v in POOL_VARIABLES] + [means(v, n) for v in ("GeRaw", "Spike", "GeExt")]
-            made = inhib.pool.step(*each, clamped)
+            made = step(inhib.pool, slice(1, None), layer.sub_pools)
             parts.append(made)
             total, ssgi = torch.maximum(made.total, total), made.ssgi
-        p["FSi"], p["SSi"], p["SSf"] = (torch.cat([getattr(m, v) for m in parts], -1) for v in ("fsi", "ssi", "ssf"))
+        p["FSi"], p["SSi"], p["SSf"] = (
+            torch.cat([getattr(m, v) for m in parts], -1) for v in ("fsi", "ssi", "ssf")
+        )
 
         per_pool = layer.n // max(layer.sub_pools, 1)
-        s["Gi"] = self.net.gi_mult[layer.name] * total.repeat_interleave(per_pool, -1) + s["GiSyn"].clamp(min=0)
+        s["Gi"] = self.net.gi_mult[layer.name] * total.repeat_interleave(per_pool, -1) + s["GiSyn"].clamp(
+            min=0
+        )
         gain = 0.0 if layer.kind.takes_pattern else layer.params.dend.ssgi
         s["SSGiDend"] = gain * ssgi.repeat_interleave(per_pool, -1)
 
@@ -222,7 +232,9 @@ class Naive:
         s["CaM"], s["CaP"], s["CaD"] = spike_ca.cascade(s["Spike"], s["CaM"], s["CaP"], s["CaD"])
         s["CaSyn"] = spike_ca.trace(s["Spike"], s["CaSyn"])
         s["VgccCaInt"], ca = learn.influx(s["Spike"], s["VgccCaInt"], s["NmdaCa"])
-        s["LearnCaM"], s["LearnCaP"], s["LearnCaD"] = learn.cascade(ca, s["LearnCaM"], s["LearnCaP"], s["LearnCaD"])
+        s["LearnCaM"], s["LearnCaP"], s["LearnCaD"] = learn.cascade(
+            ca, s["LearnCaM"], s["LearnCaP"], s["LearnCaD"]
+        )
         if learn.etrace_scale > 0:
             s["ETrace"], s["ETrLearn"] = learn.eligibility(s["CaD"], s["CaDPrev"], s["ETrace"])
         rate = (3 if moment.plus else 1) / membrane.int_tau
@@ -258,7 +270,9 @@ class Naive:
             for d in range(len(s["Spike"])):
                 if path.recv.kind.is_target:
                     seen = net.trial_bins(state["cycle"])
-                    syn = s["bins"][d, seen].unsqueeze(-1) * r["bins"][d, seen].unsqueeze(-2)  # [bins, send, recv]
+                    syn = s["bins"][d, seen].unsqueeze(-1) * r["bins"][d, seen].unsqueeze(
+                        -2
+                    )  # [bins, send, recv]
                     ca_p, ca_d = (torch.tensordot(w.to(syn), syn, dims=1) for w in weights)
                     dwt += learning.target(ca_p, ca_d, r["RLRate"][d], path.lwt, path.params.dwt)
                 else:
@@ -266,7 +280,11 @@ class Naive:
                     learns = r["CaD"][d] > path.recv.params.window.thr
                     recv = torch.where(learns, r["CaDiff"][d] * r["RLRate"][d] * r["ETrLearn"][d], 0.0)
                     syn = learning.credit(s["bins"][d, seen], r["bins"][d, seen])
-                    trace = syn if path.trace is None else path.trace[d] + (syn - path.trace[d]) / path.params.dwt.syn_tau
+                    trace = (
+                        syn
+                        if path.trace is None
+                        else path.trace[d] + (syn - path.trace[d]) / path.params.dwt.syn_tau
+                    )
                     dwt += learning.cortex(syn, trace, recv, path.lwt, path.params.dwt)
             dwt = dwt if path.mask is None else dwt * path.mask
             made[name] = learning.sub_mean(path.params.lrate * dwt, path.params.dwt.sub_mean)
@@ -275,7 +293,10 @@ class Naive:
     def flat(self, state: State) -> State:
         """The same state in the form of the network: layers side by side, paths of one conductance added up."""
         net, layers, pools = self.net, state["layers"], state["pools"]
-        made: State = {v: torch.cat([s.get(v, torch.zeros_like(s["Vm"])) for s in layers.values()], -1) for v in net.variables}
+        made: State = {
+            v: torch.cat([s.get(v, torch.zeros_like(s["Vm"])) for s in layers.values()], -1)
+            for v in net.variables
+        }
         made |= {v: torch.cat([p[v] for p in pools.values()], -1) for v in POOL_VARIABLES}
         made["bins"] = torch.cat([s["bins"] for s in layers.values()], -1)
         for conductance, leaf in WAITING.items():
@@ -286,8 +307,9 @@ class Naive:
                 own = path.params.delay + 1
                 for k in range(own):  # what arrives in k cycles from now
                     arrival = state["cycle"] + k
-                    ring[:, arrival % slots, path.recv.part] += state["paths"][path.name]["GBuf"][:, arrival % own]
+                    ring[:, arrival % slots, path.recv.part] += state["paths"][path.name]["GBuf"][
+                        :, arrival % own
+                    ]
             if mine or conductance == "excitatory":
                 made[leaf] = ring
         return made | {"cycle": state["cycle"], "ended": state["ended"]}
-

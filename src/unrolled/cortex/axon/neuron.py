@@ -75,7 +75,7 @@ class Membrane:
         return i.clamp(-self.max_current, self.max_current)
 
     def add(self, v: Tensor, current: Tensor, c: float, ms: float = 1.0) -> Tensor:
-        """v + ms I / c, within the bounds."""
+        """V + ms I / c, within the bounds."""
         return (v + ms / c * current).clamp(self.v_min, self.v_max)
 
     def integrate(self, v: Tensor, c: float, ge: Tensor, gl: Tensor, gi: Tensor, gk: Tensor) -> Tensor:

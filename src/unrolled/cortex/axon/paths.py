@@ -140,11 +140,15 @@ def scales(incoming: list[Path]) -> dict[str, float]:
     for path in incoming:
         share = path.params.scale
         rel = share.rel / total[groups[path.name]] if total[groups[path.name]] > 0 else 0.0
-        made[path.name] = share.abs * rel * active_scale(path.send.params.inhib.nominal, path.send.n, path.n_con)
+        made[path.name] = (
+            share.abs * rel * active_scale(path.send.params.inhib.nominal, path.send.n, path.n_con)
+        )
     return made
 
 
-def pattern(which: str | Tensor | Callable[[Layer, Layer], Tensor], send: Layer, recv: Layer) -> Tensor | None:
+def pattern(
+    which: str | Tensor | Callable[[Layer, Layer], Tensor], send: Layer, recv: Layer
+) -> Tensor | None:
     """Connectivity mask `[send, recv]` from a name, a mask or a function of the layers; None is full.
 
     Names: `"full"`; `"one-to-one"`, neuron i to neuron i; `"pool-one-to-one"`, every neuron of a sub-pool to every one

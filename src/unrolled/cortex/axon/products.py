@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 
 CHUNK = 2**22
 """Synapses x samples formed at once; bounds memory."""
+SPARSE = 2**18
+"""Synapses x samples from which a CPU forms credit for active neurons only."""
 
 
 def change(net: "Network", path: Path, state: Any, rate: float = 1.0) -> Tensor:
@@ -51,10 +53,11 @@ def cortex(net: "Network", path: Path, state: Any) -> Tensor:
     if dwt.learn_thr == 0:
         senders = s.flatten(0, 1).T
         up, down = (
-            senders @ (r * (scale * e).unsqueeze(1)).flatten(0, 1) for e in (error.clamp(min=0), error.clamp(max=0))
+            senders @ (r * (scale * e).unsqueeze(1)).flatten(0, 1)
+            for e in (error.clamp(min=0), error.clamp(max=0))
         )
         return up - path.lwt * (up - down)
-    if s.device.type == "cpu" and len(s) * path.lwt.numel() > 2**18:
+    if s.device.type == "cpu" and len(s) * path.lwt.numel() > SPARSE:
         return _thresholded_sparse(path, s, r, error, scale)
     up, down = torch.zeros_like(path.lwt), torch.zeros_like(path.lwt)
     size = max(1, CHUNK // path.lwt.numel())
@@ -79,7 +82,9 @@ def _thresholded_sparse(path: Path, s: Tensor, r: Tensor, error: Tensor, scale: 
         syn = torch.nn.functional.threshold(syn, thr, 0.0) * error[d, receivers]
         at = (senders.unsqueeze(1), receivers.unsqueeze(0))
         lwt = path.lwt[at]
-        total.index_put_(at, torch.lerp(lwt, 1 - lwt, (error[d, receivers] > 0).to(lwt)) * syn, accumulate=True)
+        total.index_put_(
+            at, torch.lerp(lwt, 1 - lwt, (error[d, receivers] > 0).to(lwt)) * syn, accumulate=True
+        )
     return total
 
 

@@ -97,7 +97,11 @@ def _replace(params: Any, path: list[str], value: Any, dotted: str, whole: Any =
         return dataclasses.replace(params, **{name: _replace(old, path[1:], value, dotted, whole)})
     if dataclasses.is_dataclass(old):
         if type(value) is not type(old):
-            raise ValueError(f"{dotted!r} is a group of values: set one of {', '.join(fields(old, dotted + '.'))}")
-    elif isinstance(old, bool) is not isinstance(value, bool) or not isinstance(value, int | float | bool | str):
+            raise ValueError(
+                f"{dotted!r} is a group of values: set one of {', '.join(fields(old, dotted + '.'))}"
+            )
+    elif isinstance(old, bool) is not isinstance(value, bool) or not isinstance(
+        value, int | float | bool | str
+    ):
         raise ValueError(f"{dotted!r} is of type {type(old).__name__} ({old!r}), got {value!r}")
     return dataclasses.replace(params, **{name: value})

@@ -59,7 +59,9 @@ class TrgAvg:
         return torch.where(mean < 1e-4, 0.0, average / torch.where(mean < 1e-4, 1.0, mean) - target)
 
 
-def structural(swts: SWt, swt: Tensor, lwt: Tensor, wt: Tensor, dswt: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
+def structural(
+    swts: SWt, swt: Tensor, lwt: Tensor, wt: Tensor, dswt: Tensor, mask: Tensor
+) -> tuple[Tensor, Tensor]:
     """`(SWt, LWt)` after a slow step: SWt takes over part of what was learned, LWt is recomputed to keep Wt.
 
     DSWt *= (high - SWt) if >= 0 else (SWt - low); SWt += rate (DSWt - mean); LWt = linear(Wt, SWt) (1 - decay), with

@@ -62,7 +62,12 @@ class SWt:
         return 1 / (1 + ((1 - half) / half) ** (1 / self.gain))
 
     def draw(
-        self, shape: tuple[int, int], mask: Tensor | None, target: bool, rng: torch.Generator, dtype: torch.dtype
+        self,
+        shape: tuple[int, int],
+        mask: Tensor | None,
+        target: bool,
+        rng: torch.Generator,
+        dtype: torch.dtype,
     ) -> tuple[Tensor, Tensor]:
         """Initial `(SWt, LWt)`, each `[send, recv]`, on the generator's device (fact sheet, section 5.8, Init).
 

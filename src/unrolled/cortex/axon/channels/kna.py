@@ -28,5 +28,5 @@ class KNa:
         validate(self)
 
     def step(self, g: Tensor, spike: Tensor) -> Tensor:
-        """g + (gk - g) / rise_tau where the neuron spiked in the previous cycle, else g - g / decay_tau."""
+        """G + (gk - g) / rise_tau where the neuron spiked in the previous cycle, else g - g / decay_tau."""
         return torch.where(spike > 0, g + (self.gk - g) / self.rise_tau, g - g / self.decay_tau)

@@ -49,7 +49,7 @@ class MAHP:
         validate(self)
 
     def step(self, v: Tensor, n: Tensor) -> Tensor:
-        """n + (n_inf - n) / tau: rates a = E(-vo / slope) slope / max_tau and b = E(vo / slope) slope / max_tau."""
+        """N + (n_inf - n) / tau: rates a = E(-vo / slope) slope / max_tau and b = E(vo / slope) slope / max_tau."""
         z = (v - self.off) / self.slope
         a, b = self.slope / self.max_tau * e_fun(-z), self.slope / self.max_tau * e_fun(z)
         n_inf, tau = a / (a + b), 1 / (a + b) / self.q10

@@ -29,7 +29,7 @@ class NMDA:
         validate(self)
 
     def bind(self, syn: Tensor, raw: Tensor) -> Tensor:
-        """s + GeRaw - s / tau: glutamate bound after this cycle's raw excitation."""
+        """S + GeRaw - s / tau: glutamate bound after this cycle's raw excitation."""
         return syn + raw.clamp(min=0) - syn / self.tau
 
     def gate(self, v: Tensor) -> Tensor:

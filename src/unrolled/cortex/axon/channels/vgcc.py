@@ -34,7 +34,7 @@ class VGCC:
         return self.ge * calcium_drive(v) * m**3 * h
 
     def gates(self, v: Tensor, m: Tensor, h: Tensor) -> tuple[Tensor, Tensor]:
-        """m and h one cycle on: m_inf = 1 / (1 + e^{-(v + 37)}), h_inf = 1 / (1 + e^{2 (v + 41)})."""
+        """M and h one cycle on: m_inf = 1 / (1 + e^{-(v + 37)}), h_inf = 1 / (1 + e^{2 (v + 41)})."""
         v = v.clamp(max=0)
         m_inf = torch.where(v < -60, 0.0, torch.where(v > -10, 1.0, 1 / (1 + torch.exp(-(v + 37)))))
         h_inf = torch.where(v < -50, 1.0, torch.where(v > -10, 0.0, 1 / (1 + torch.exp(2 * (v + 41)))))
