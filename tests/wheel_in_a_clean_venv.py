@@ -45,7 +45,9 @@ def main() -> None:
         # A plain path line: .pth files of that folder (the editable install among them) are not followed.
         (site / "dependencies.pth").write_text(sysconfig.get_path("purelib") + "\n")
         subprocess.run([str(clean / "bin" / "python"), "-c", PROBE], check=True, cwd=folder)
-        subprocess.run([str(clean / "bin" / "unrolled"), "--help"], check=True, cwd=folder, stdout=subprocess.DEVNULL)
+        subprocess.run(
+            [str(clean / "bin" / "unrolled"), "--help"], check=True, cwd=folder, stdout=subprocess.DEVNULL
+        )
 
 
 if __name__ == "__main__":
