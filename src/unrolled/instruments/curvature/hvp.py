@@ -52,13 +52,14 @@ def double_backward(objective: Objective, b: int, vectors: Iterable[Vector]) -> 
             functions, compiled graphs).
         ValueError: the loss does not depend on any of the parameters' graph (made under `no_grad`, detached).
     """
-    params = objective.params
+    params, queue = objective.params, iter(vectors)
+    head = next(queue, None)
     with torch.enable_grad():
         loss, count = objective.batch_loss(b)
         if not loss.requires_grad:
             raise _constant(b)
         with _twice():
-            grads = torch.autograd.grad(loss, params, create_graph=True, allow_unused=True)
+            grads = torch.autograd.grad(loss, params, create_graph=head is not None, allow_unused=True)
         facts = graph_facts(loss) if b == 0 else GraphFacts()
         if facts.custom and sealed(grads):
             raise NotTwiceDifferentiable(
@@ -66,24 +67,26 @@ def double_backward(objective: Objective, b: int, vectors: Iterable[Vector]) -> 
             )
 
     def products() -> Iterator[Vector]:
-        held = list(vectors)
-        for k, vector in enumerate(held):
+        vector = head
+        while vector is not None:
+            following = next(queue, None)  # one ahead: the last product frees the graph
             live = [
                 (g, v.to(g.dtype))
                 for g, v in zip(grads, vector, strict=True)
                 if g is not None and v is not None and g.requires_grad
             ]
-            if not live:  # linear in every parameter that v moves
+            if live:
+                with _twice():
+                    yield torch.autograd.grad(
+                        [g for g, _ in live],
+                        params,
+                        [v for _, v in live],
+                        retain_graph=following is not None,
+                        allow_unused=True,
+                    )
+            else:  # linear in every parameter that the vector moves
                 yield [None] * len(params)
-                continue
-            with _twice():
-                yield torch.autograd.grad(
-                    [g for g, _ in live],
-                    params,
-                    [v for _, v in live],
-                    retain_graph=k + 1 < len(held),
-                    allow_unused=True,
-                )
+            vector = following
 
     return Products(
         loss.detach(), count, [None if g is None else g.detach() for g in grads], products(), facts

@@ -229,25 +229,20 @@ def _by_jet(objective: Objective, step: Step) -> Sums:
     """
     from unrolled.instruments.curvature.jet import jet
 
-    def passes(b: int, update: dict[str, Tensor]) -> tuple[float, float]:
-        batch = None if objective.batches is None else [objective.batches[b]]
-        with objective.replay(b):
-            made = jet(objective.model, objective.call, update, batch)
-        count = objective.counted(b, made.count)
-        return made.gain * count, made.quad * count
-
     before = objective.sums().tolist()
     gain, decay = 0.0, 0.0
     quads = torch.zeros(len(step.signs), dtype=torch.float64)
     for b in range(len(objective)):
+        batch = None if objective.batches is None else [objective.batches[b]]
         for j, vector in enumerate(directions(step.update, step.blocks, step.signs)):
             update = {name: v for name, v in zip(objective.names, vector) if v is not None}
-            slope, quad = passes(b, update)
-            quads[j] += quad
-            gain += slope if j in step.whole else 0.0
-        if step.decay is not None and any(step.decay):
-            parts = zip(objective.names, objective.params, step.decay)
-            decay += passes(b, {name: p.detach() * c for name, p, c in parts if c})[0]
+            with objective.replay(b):
+                made = jet(objective.model, objective.call, update, batch)
+            count = objective.counted(b, made.count)
+            quads[j] += made.quad * count
+            gain += made.gain * count if j in step.whole else 0.0
+        if step.decay is not None and any(step.decay):  # a plain gradient costs less than another pass
+            decay += _with_decay(double_backward(objective, b, ()).grads, objective, step)
     return Sums(
         before=math.fsum(before),
         change=_change(objective, step, before),
