@@ -168,7 +168,9 @@ def test_cell(instrument, system):
     assert reading.definition
     assert reading.units
     assert len(reading.to_frame()) >= 1
-    assert reading.plot().get_title()
+    ax = reading.plot()
+    assert ax.get_title()
+    ax.figure.canvas.draw()
     missing = [
         name for name, value in reading.values.items() if isinstance(value, float) and math.isnan(value)
     ]

@@ -182,5 +182,6 @@ def test_frames():
 def test_plots(shape, windows):
     log = Trajectory.from_records(range(10), {"x": torch.randn(10, *shape)})
     ax = delta(log, *windows).plot()
+    ax.figure.canvas.draw()
     assert ax.get_xlabel() == ("entry" if windows else "t")
     assert ax.get_ylabel()

@@ -423,5 +423,7 @@ def test_frame_and_plots():
     single = influence(LinearMap(W), X0, steps=2, of=lambda x: x[0])
     ax = single.plot()
     assert [label.get_text() for label in ax.get_yticklabels()] == ["1", "0", "2"]
+    ax.figure.canvas.draw()
     wide = influence(LinearMap(torch.eye(70)), torch.ones(70), steps=1).plot()
+    wide.figure.canvas.draw()
     assert len(wide.get_yticklabels()) == 20

@@ -231,5 +231,6 @@ def test_frames():
 )
 def test_plots(values, options):
     ax = lens(log(values), **options).plot()
+    ax.figure.canvas.draw()
     assert ax.get_title().startswith("lens")
     assert ax.get_xlabel()

@@ -523,6 +523,7 @@ def test_frame_and_plots():
     assert list(frame.columns) == ["rank", "real", "imag", "modulus", "residual", "condition"]
     assert frame.attrs["radius"] == pytest.approx(0.5)
     ax = reading.plot()
+    ax.figure.canvas.draw()
     assert ax.get_xlabel() == "real part"
     assert "radius 0.5" in ax.get_title()
     assert spectrum(QuadraticDescent(torch.eye(2)), torch.zeros(2)).plot().get_ylabel() == "eigenvalue"

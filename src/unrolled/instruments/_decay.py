@@ -45,7 +45,8 @@ def decay(steps: Tensor, floor: Tensor) -> Decay:
 
     A linear system near its limit makes differences d_{k+1} = M d_k, so d obeys a short linear recurrence: of order 1
     when one real mode dominates, of order 2 for a complex pair (a damped oscillation) or two real modes. The
-    recurrence is fitted by least squares over d_s ... d_{m-1}. An early start s keeps modes that die out; a late one
+    recurrence is fitted by least squares over d_s ... d_{m-1}, each equation weighted by its rounding error, which is
+    in proportion to the state (near a fixed point at 0, and far out, equations count by their relative error). An early start s keeps modes that die out; a late one
     keeps rounding. So s runs over a grid that leaves at least the last quarter, and the fit of least misfit is taken;
     its error covers the distance to the fit one start earlier. Fewer than 32 steps also offer the ratios of two steps
     in a row, each in doubt by its distance from the one before; the candidate of least error is taken.
@@ -64,7 +65,7 @@ def decay(steps: Tensor, floor: Tensor) -> Decay:
     d = torch.linalg.qr(columns).R.mT if columns.shape[0] > usable else columns.mT
     shortest = max(6, usable // 4) if usable >= 6 else usable
     starts = torch.linspace(0, usable - shortest, 24).long().unique().tolist()
-    fits = [_recurrence(d[start:], start) for start in starts]
+    fits = [_recurrence(d[start:], floor[start:usable], start) for start in starts]
     chosen = min(range(len(fits)), key=lambda i: fits[i].misfit)
     best = _doubted(fits[chosen], fits[chosen - 1] if chosen else fits[min(1, len(fits) - 1)])
     if usable < 32:  # so steep a decay leaves too few steps for a fit; two ratios in a row need three
@@ -97,12 +98,13 @@ def _ratio(d: Tensor, k: int) -> Decay:
     )
 
 
-def _recurrence(d: Tensor, start: int) -> Decay:
-    """Order 1 or 2, whichever the data can tell apart, over all of `d`."""
-    one = _solve(d[1:], [d[:-1]])
+def _recurrence(d: Tensor, floor: Tensor, start: int) -> Decay:
+    """Order 1 or 2, whichever the data can tell apart, over all of `d`; each equation weighs 1 / its rounding error."""
+    weight = (floor.min() / floor)[:, None]
+    one = _solve(d[1:] * weight[1:], [d[:-1] * weight[1:]])
     fits = [(one, (one.coefficients[0] + 0j, math.inf))]
     if len(d) >= 6 or (len(d) >= 4 and d.shape[1] >= 2):
-        two = _solve(d[2:], [d[1:-1], d[:-2]])
+        two = _solve(d[2:] * weight[2:], [d[1:-1] * weight[2:], d[:-2] * weight[2:]])
         # One mode alone makes both columns parallel: then order 2 has nothing to add.
         if two.condition < 1e10 and two.misfit < one.misfit / 10:
             fits.append((two, _dominant(d, *two.coefficients)))

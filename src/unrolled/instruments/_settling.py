@@ -136,11 +136,11 @@ class SettlingReading(Reading):
             curves[f"distance from {self['period']:g} steps before"] = self["return"]
         shown = t
         for (label, curve), color in zip(curves.items(), (COLORS[0], COLORS[3])):
-            shown = torch.where(curve > 0, curve, torch.full_like(curve, math.nan))
+            shown = _on_log_axis(curve)
             ax.semilogy(t.numpy(), shown.numpy(), color=color, linewidth=1.2, label=label)
         if self["kind"] != "limit cycle" or "return" in self.values:
             self._draw_rate(ax, t, shown)
-        if self["tol"] > 0:
+        if 0 < self["tol"] < 1e200:
             ax.axhline(self["tol"], color="0.6", linewidth=0.8, linestyle=":", label="tol")
         if math.isfinite(self["settled_at"]):
             ax.axvline(
@@ -195,6 +195,11 @@ class _Found:
     period: float = math.nan
     reason: str = ""
     note: str = ""
+
+
+def _on_log_axis(curve: Tensor) -> Tensor:
+    """Without what a logarithmic axis has no place for: 0, and numbers whose margins overflow."""
+    return torch.where((curve > 1e-200) & (curve < 1e200), curve, torch.full_like(curve, math.nan))
 
 
 def _classify(case: _Case, lost: Tensor, max_period: int) -> _Found:
