@@ -280,6 +280,7 @@ def test_nothing_flows_through_a_sign():
     assert reading.status == "unidentified"
     assert "the gradient is zero from x to the read-out: a sign" in reading.reason
     assert bool(reading["share"].isnan().all())
+    assert "nothing flows" in reading.plot().texts[0].get_text()
 
 
 def test_nothing_flows_through_a_detach():

@@ -230,6 +230,14 @@ def test_blowing_up_diverges():
     assert reading.reason == f"not finite from t = {first} on"
 
 
+def test_growth_faster_than_any_rate_has_none():
+    """x <- -5 x^2 from some point on: the logarithm of the residual doubles at every step."""
+    reading = settling(rollout(LogisticMap(5.0), scalar(), steps=12))
+    assert reading["kind"] == "diverging"
+    assert math.isnan(reading["rate"])
+    assert "rate is NaN" in reading.notes[0]
+
+
 def test_remaining_is_the_rest_of_the_geometric_series():
     reading = settling(rollout(LinearMap(torch.tensor([[0.9]], dtype=F64)), scalar(1.0), steps=50))
     assert reading["remaining"] == pytest.approx(0.9**50, rel=1e-9)

@@ -182,5 +182,11 @@ def slope(size: Tensor, t: Tensor) -> Decay:
             f"the log of the residual follows no line over the last half (misfit {misfit:.2g})", first, last
         )
     error = math.sqrt(float(rest @ rest) / max(1, len(y) - 2) / float(t @ t))
+    if error > 0.25:
+        return nothing(
+            f"the slope of the log of the residual is known to a factor of {math.exp(error):.2g} only",
+            first,
+            last,
+        )
     rate, method = math.exp(gradient), "slope of the log of the residual"
     return Decay(rate, rate * error, math.nan, misfit, first, last, method)

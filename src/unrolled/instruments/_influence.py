@@ -119,7 +119,10 @@ class InfluenceReading(Reading):
         """Who moved whom as a matrix, when the read-out has rows; else the shares, strongest on top."""
         ax = axes(ax)
         blocks = self.values.get("rows")
-        if blocks is not None and 1 < len(blocks) <= 64 and blocks.shape[1] <= 64:
+        if self.status == "unidentified":
+            ax.set_axis_off()
+            ax.text(0.5, 0.5, "nothing flows from the start\nto the read-out", ha="center", va="center")
+        elif blocks is not None and 1 < len(blocks) <= 64 and blocks.shape[1] <= 64:
             image = ax.imshow(blocks.numpy(), cmap="cividis", vmin=0, aspect="auto")
             ax.figure.colorbar(image, ax=ax, label="|J|")
             ax.set_xlabel("from row")
