@@ -16,7 +16,7 @@ from torch import Tensor
 from unrolled import optim
 from unrolled.core import Trajectory
 from unrolled.instruments.curvature import Probe
-from unrolled.instruments.curvature.match import Matched, match
+from unrolled.instruments.curvature.equal_loss import Matched, match
 from unrolled.instruments.reading import COLORS, axes
 from unrolled.runs import Claim, Run
 from unrolled.training import fit, gpt, schedules, validation

@@ -13,10 +13,21 @@ from unrolled._lazy import attach
 
 __getattr__, __dir__, __all__ = attach(
     __name__,
-    submodules=("finite_difference", "groups", "hf", "hvp", "jet", "lightning", "split", "state"),
+    submodules=(
+        "equal_loss",
+        "finite_difference",
+        "groups",
+        "hf",
+        "hvp",
+        "jet",
+        "lightning",
+        "split",
+        "state",
+    ),
     names={
         "Probe": "probe",
         "StepReading": "reading",
         "decompose": "step",
+        "match": "equal_loss",
     },
 )

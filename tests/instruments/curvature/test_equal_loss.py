@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from unrolled.core import Trajectory
-from unrolled.instruments.curvature.match import match
+from unrolled.instruments.curvature.equal_loss import match
 
 
 def run(t, loss, **columns):
