@@ -643,3 +643,41 @@ def test_empty_list_of_micro_batches(gpt, loss_fn):
     probe = Probe(model, sgd(model), loss_fn, every=1)
     with pytest.raises(ValueError, match="empty list"), probe.step([]):
         pass
+
+
+def test_inside_fit_and_its_checkpoints(gpt, loss_fn, tokens, tmp_path):
+    """`training.fit` takes the probe, saves it, and a resumed run has the records of an uninterrupted one."""
+    from unrolled.training import fit
+
+    def run(steps, folder, probe_every=2):
+        model = gpt(dropout=0.1)
+        optimizer = torch.optim.AdamW(model.parameters(), lr=1e-2, weight_decay=0.1)
+        probe = Probe(model, optimizer, loss_fn, every=probe_every) if probe_every else None
+        torch.manual_seed(3)
+        done = fit(
+            model,
+            lambda i: tokens(2, seed=i),
+            loss_fn,
+            optimizer,
+            steps=steps,
+            accumulate=2,
+            clip=0.5,
+            probe=probe,
+            checkpoint=folder,
+        )
+        return model, probe, done
+
+    plain, _, quiet = run(6, None, probe_every=0)
+    whole, full, done = run(6, None)
+    assert quiet.history["loss"] == done.history["loss"]
+    assert all(torch.equal(a, b) for a, b in zip(plain.parameters(), whole.parameters()))
+    run(3, tmp_path / "a")
+    again, resumed, _ = run(6, tmp_path / "a")
+    assert all(torch.equal(a, b) for a, b in zip(again.parameters(), whole.parameters()))
+    assert [r.step for r in resumed.records] == [0, 2, 4]
+    for a, b in zip(resumed.records, full.records):
+        known = [name for name, value in b.scalars().items() if value == value]
+        assert {"gain", "penalty", "actual", "nds", "z_decay.norm"} <= set(known)
+        assert all(a.scalars()[name] == b.scalars()[name] for name in known)
+    for r in full.records:
+        assert r.loss == pytest.approx(done.history["loss"][r.step], abs=1e-12)

@@ -51,6 +51,8 @@ FIELDS = ("gain", "penalty", "actual", "nds", "norm", "within", "cross", "loss",
 
 
 def worker(rank, port, folder):
+    from torch.distributed.fsdp import fully_shard
+
     os.environ |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
     torch.set_num_threads(1)
     dist.init_process_group("gloo", rank=rank, world_size=2)
@@ -79,8 +81,16 @@ def worker(rank, port, folder):
     with probe.step(batch(4, rank)):
         (loss_fn(ddp, batch(4, rank))[0] * 2 / 8).backward()
         optimizer.step()
+    sharded = fully_shard(make()[0])
+    try:
+        Probe(sharded, torch.optim.SGD(sharded.parameters(), lr=0.1), loss_fn)
+    except NotImplementedError as error:
+        refused = str(error)
+    else:
+        refused = ""
     torch.save(
         {
+            "refused": refused,
             "records": [r.state_dict() for r in probe.records],
             "jet": [r.state_dict() for r in jet.records],
             "rows": rows,
@@ -121,6 +131,7 @@ def test_two_processes_give_the_account_of_the_global_batch(tmp_path):
     assert "only here" in failed[1]["reason"]
     assert math.isnan(failed[0]["nds"])
     assert [row["step"] for row in first["rows"]] == [0, 2, 4]
+    assert "sharded" in first["refused"]
     assert second["rows"] == []  # rank 0 reports
     for a, b in zip(first["weights"], second["weights"]):
         assert torch.equal(a, b)

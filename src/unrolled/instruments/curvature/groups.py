@@ -5,6 +5,7 @@ Within and cross need a partition: every parameter in exactly one group. Tied we
 """
 
 import re
+import sys
 from collections.abc import Callable, Mapping, Sequence
 
 import torch
@@ -172,11 +173,12 @@ def _some(names: Sequence[str]) -> str:
 
 
 def is_sharded(model: nn.Module) -> bool:
-    """Whether parameters are distributed tensors (FSDP2, tensor parallelism)."""
-    import sys
-
-    module = sys.modules.get("torch.distributed.tensor")
-    return module is not None and any(isinstance(p, module.DTensor) for p in model.parameters())
+    """Whether a process holds only part of a parameter (FSDP, tensor parallelism)."""
+    tensor = sys.modules.get("torch.distributed.tensor")
+    fsdp = sys.modules.get("torch.distributed.fsdp")
+    return (tensor is not None and any(isinstance(p, tensor.DTensor) for p in model.parameters())) or (
+        fsdp is not None and any(isinstance(m, fsdp.FullyShardedDataParallel) for m in model.modules())
+    )
 
 
 def unwrapped(model: nn.Module) -> nn.Module:
