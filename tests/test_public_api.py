@@ -159,7 +159,13 @@ print(time.perf_counter() - start)
     assert min(seconds) < 1.5, seconds
 
 
-def test_packages_do_not_hide_public_modules():
-    """Every sub-package that ships is reachable as an attribute of the package."""
+UNDER_WAY = {"debate", "sbml", "looped", "latent", "languagegame"}
+"""Packages that become public with their own capability."""
+
+
+def test_every_package_that_ships_is_public():
     shipped = {module.name for module in pkgutil.iter_modules(un.__path__) if module.ispkg}
-    assert shipped - {"cli"} <= PUBLIC
+    assert shipped - {"cli"} - UNDER_WAY == {
+        name for name in PUBLIC if isinstance(getattr(un, name), types.ModuleType)
+    } - {"curvature"}
+    assert not UNDER_WAY & set(un.__all__), "public by now: take it off the list"
