@@ -130,7 +130,7 @@ class DeltaReading(Reading):
             if rows.shape[1] > 1:
                 ax.legend(frameon=False)
         else:
-            ax.plot(x, self.values["norm"].numpy(), color=COLORS[0], label="norm")
+            ax.plot(x, self.values["norm"].cpu().numpy(), color=COLORS[0], label="norm")
             ax.set_ylim(bottom=0)
         ax.set_xlabel(label)
         ax.set_ylabel(("norm of the change" if rows.shape[1] > 6 else "change") + " per step")
