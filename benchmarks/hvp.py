@@ -12,7 +12,8 @@ Run with `python -m benchmarks hvp`. The peers, PyHessian and curvlinops, are me
 All methods see one model, one batch and one direction in one process, one after another in every round; the table gives
 medians over rounds of each method's time, and of its ratio to what else ran in that round. Each method starts from the
 weights, the batch and Z alone and ends with the numbers: the forward pass and the gradient that it needs are counted, and
-none of them can take these over from a training step. The jet gives the numbers only, the others the vectors as well. Second derivatives by autograd need attention spelt out (torch's fused kernels have none), so that is what the first rows
+none of them can take these over from a training step. The jet gives the numbers only, the others the vectors as well.
+Second derivatives by autograd need attention spelt out (torch's fused kernels have none), so that is what the first rows
 share; the last rows take the model as it trains, with fused attention.
 """
 

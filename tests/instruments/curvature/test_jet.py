@@ -578,6 +578,8 @@ def test_errors_say_what_was_passed():
         jet(model, lambda m, b: m(b).sum(), z, [])
     with pytest.raises(ValueError, match="count"):
         jet(model, lambda m: (m(x).sum(), m(x).sum()), z)
+    with pytest.raises(TypeError, match="model.module"):
+        jet(nn.DataParallel(model), lambda m: m(x).sum(), {})
     nothing = jet(model, lambda m: (m(x).sum() * 0, 0), z)
     assert math.isnan(nothing.loss)
     assert nothing.sums == (0.0, 0.0, 0.0)
@@ -614,6 +616,8 @@ def test_what_the_pass_cannot_see_is_refused():
     with pytest.raises(JetUnsupported, match="Doubled"):
         jet(model, lambda m: Doubled.apply(m(x).sum()), z)
     assert jet(model, lambda m: (m(x) * Doubled.apply(x)).sum(), z).quad == 0.0  # of data it is a constant
+    with pytest.raises(JetUnsupported, match="dispatcher"):
+        jet(model, lambda m: m(x).sum() + float(m(x).data_ptr()), z)
     leaked = []
     jet(model, lambda m: leaked.append(m(x)) or m(x).sum(), z)
     with pytest.raises(JetUnsupported, match="after the pass"):

@@ -387,6 +387,7 @@ REDUCE = {
     "entropy": lambda x: -(x.softmax(-1) * x.log_softmax(-1)).sum(-1),
     "dist": lambda x: torch.dist(x[0], x[1]),
     "allclose is plain": lambda x: x * float(torch.allclose(x, x)),
+    "tolist": lambda x: x * x.tolist()[0][0] + x * float(x.detach().numpy()[0, 0]),
     "item": lambda x: x * x.max().item(),
     "argmax": lambda x: x[:, x.sum(0).argmax()] ** 2,
     "detach": lambda x: x * x.detach(),
@@ -602,6 +603,18 @@ def test_attention_grouped_cross_and_three_dimensional():
     agree(lambda q, k, v: F.scaled_dot_product_attention(q[0, 0], k[0, 0], v[0, 0]), q, k, v)
 
 
+def test_attention_of_many_queries_to_one_head_of_keys():
+    q, k, v = attention_inputs(kv_heads=1)
+    agree(lambda q, k, v: F.scaled_dot_product_attention(q, k, v, is_causal=True), q, k, v)
+    agree(lambda q, k, v: F.scaled_dot_product_attention(q[:1], k, v[:1]), *attention_inputs())
+    agree(
+        lambda q, k, v: F.scaled_dot_product_attention(q.reshape(2, 1, 2, 5, 3), k[:, None], v[:, None]),
+        q,
+        k,
+        v,
+    )
+
+
 def test_attention_with_live_bias_and_constant_parts():
     q, k, v = attention_inputs()
     agree(lambda b: F.scaled_dot_product_attention(q, k, v, attn_mask=b), normal(2, 1, 5, 5))
@@ -613,11 +626,26 @@ def test_attention_with_live_bias_and_constant_parts():
 def test_attention_in_blocks_is_attention_at_once(monkeypatch):
     from unrolled.instruments.curvature.jet_rules import attention
 
-    for rows in (1, 2, 5):
-        monkeypatch.setattr(attention, "_block", lambda *a, rows=rows: (3, rows))
-        q, k, v = attention_inputs()
+    def small(outer, heads, length, *rest, step, rows):
+        for o in range(outer):
+            for h in range(0, heads, step):
+                for t in range(0, length, rows):
+                    yield (slice(None), slice(o, o + 1), slice(h, h + step)), t, min(t + rows, length)
+
+    for step, rows in ((1, 1), (3, 2), (2, 4)):
+        monkeypatch.setattr(attention, "_blocks", functools.partial(small, step=step, rows=rows))
+        q, k, v = attention_inputs(heads=3)
         agree(lambda q, k, v: F.scaled_dot_product_attention(q, k, v, is_causal=True), q, k, v)
-        agree(lambda q, k, v: F.scaled_dot_product_attention(q, k, v, attn_mask=normal(1, 2, 5, 5)), q, k, v)
+        agree(lambda q, k, v: F.scaled_dot_product_attention(q, k, v, attn_mask=normal(1, 3, 5, 5)), q, k, v)
+
+
+def test_attention_takes_many_batches_at_once_on_a_gpu(monkeypatch):
+    from unrolled.instruments.curvature.jet_rules import attention
+
+    blocks = attention._blocks
+    monkeypatch.setattr(attention, "_blocks", lambda *a: blocks(*a[:4], torch.device("cuda"), a[5]))
+    agree(lambda q, k, v: F.scaled_dot_product_attention(q, k, v, is_causal=True), *attention_inputs())
+    agree(lambda q, k, v: F.scaled_dot_product_attention(q, k, v, **MASKS["float"]), *attention_inputs())
 
 
 def test_pieces_do_not_change_the_result(monkeypatch):

@@ -91,6 +91,7 @@ def jet(
     Raises:
         JetUnsupported: an operator without a rule, named; or parameters used where the pass cannot see them.
         KeyError: a name that is no parameter.
+        TypeError: the model is wrapped for data parallelism.
         ValueError: a Z of the wrong shape, a tied parameter named twice, no batch, a loss that is not a scalar, or a
             count that depends on the parameters.
 
@@ -102,6 +103,11 @@ def jet(
         >>> made.loss, made.gain, made.quad
         (8.0, 6.0, 3.0)
     """
+    wrappers: Any = (nn.parallel.DistributedDataParallel, nn.DataParallel)
+    if isinstance(model, wrappers):
+        raise TypeError(
+            "the model is wrapped for data parallelism; pass model.module: its hooks must stay out"
+        )
     originals, values = _jets(model, update)
     values |= {f"model.{name}": buffer.clone() for name, buffer in model.named_buffers(remove_duplicate=True)}
     call = _Call(model, loss_fn)

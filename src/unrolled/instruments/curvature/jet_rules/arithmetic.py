@@ -88,7 +88,7 @@ def div(a: Any, b: Any) -> Any:
     if isinstance(b, Number):
         return Jet(a.stack / b)
     if not is_live(b):
-        return Jet(aligned(a.stack, b.ndim) / b)
+        return Jet((aligned(a.stack, b.ndim) / b).to(torch.result_type(constant(a), b)))
     if isinstance(a, Number):
         a = torch.full_like(b.stack[0], a)
     x, y, shape, dtype = _joined(a, b)

@@ -1,20 +1,21 @@
 """Softmax and scaled dot-product attention.
 
 p(e) = softmax(s(e)) is p_0 exp(s - s_0 - log Z(e)); with l_1 = <p_0, s_1> and w = s_2 + (s_1 - l_1)^2 / 2,
-l_2 = <p_0, w>:   p_1 = p_0 (s_1 - l_1),   p_2 = p_0 (w - l_2).
+l_2 = <p_0, w>:   p_1 = p_0 (s_1 - l_1),   p_2 = p_0 (w - l_2) = p_0 s_2 + p_1 (s_1 - l_1) / 2 - p_0 l_2.
 
 Attention is made a block of queries at a time against all the keys they may see: scores never exist for the whole
 sequence, and what a causal mask hides is skipped rather than masked where whole blocks of it fall away.
 """
 
 import math
+from collections.abc import Iterator
 from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from unrolled.instruments.curvature.jet_rules.blocks import BLOCK, cut, pieces
+from unrolled.instruments.curvature.jet_rules.blocks import cut, pieces, room_on
 from unrolled.instruments.curvature.jet_rules.products import leibniz
 from unrolled.instruments.curvature.jet_rules.tensor import (
     TERMS,
@@ -32,15 +33,15 @@ aten = torch.ops.aten
 
 def softmax_terms(s: Tensor, p0: Tensor, dim: int) -> tuple[Tensor, Tensor]:
     """p_1 and p_2 of softmax(s) along `dim`, given p_0; `s` is `[2 or 3, ...]` and is overwritten."""
-    u, product = s[1], p0 * s[1]
-    u -= product.sum(dim, keepdim=True)
-    if len(s) == 3:
-        w = s[2].addcmul_(u, u, value=0.5)
-    else:
-        w = torch.mul(u, u, out=product).mul_(0.5)
-    first = p0 * u
-    w -= (p0 * w).sum(dim, keepdim=True)
-    return first, w.mul_(p0)
+    first = p0 * s[1]
+    u = s[1].sub_(first.sum(dim, keepdim=True))
+    torch.mul(p0, u, out=first)
+    second = (
+        torch.mul(s[2], p0, out=s[2]).addcmul_(first, u, value=0.5)
+        if len(s) == 3
+        else u.mul_(first).mul_(0.5)
+    )
+    return first, second.addcmul_(p0, second.sum(dim, keepdim=True), value=-1)
 
 
 def _softmax(op: Any, args: Any, kwargs: Any) -> Any:
@@ -116,82 +117,79 @@ def attend(
         causal: query t sees keys 0 to t.
 
     Returns:
-        `[terms, *batch, length, width]`, in memory `[terms, batch[0], length, batch[1:], width]`, which is what the
-        reshape after it wants.
+        `[terms, *batch, length, width]`; with several batch axes laid out as `[terms, batch[0], length, batch[1:],
+        width]`, so that joining the heads copies nothing.
     """
-    length, keys, size, width = q.shape[-2], k.shape[-2], q.shape[-1], v.shape[-1]
-    a, b, c = len(q), len(k), len(v)
-    scores = min(TERMS, a + b - 1)
-    chances = 1 if scores == 1 else TERMS
-    terms = min(TERMS, chances + c - 1)
-    count = math.prod(batch)
+    length, keys, width = q.shape[-2], k.shape[-2], v.shape[-1]
+    outer, heads = (batch[0], math.prod(batch[1:])) if len(batch) > 1 else (1, math.prod(batch))
 
-    # coefficients side by side: (q k)_n is then one product over the inner axis, p_n v one product for all v
-    def side_by_side(x: Tensor, order: range) -> Tensor:
-        return torch.cat([x[i].expand(*batch, *x.shape[-2:]) for i in order], -1).reshape(
-            count, x.shape[-2], -1
-        )
+    def fold(x: Tensor) -> Tensor:
+        return x.expand(-1, *batch, *x.shape[-2:]).reshape(len(x), outer, heads, *x.shape[-2:])
 
-    queries = side_by_side(q, range(a - 1, -1, -1)) * scale
-    looked = side_by_side(k, range(b)).transpose(1, 2)
-    values = side_by_side(v, range(c))
-    result = q.new_empty(terms, *batch[:1], length, *batch[1:], width).movedim(1 + len(batch[:1]), -2)
-    flat_mask, flat_kept = (
-        None if m is None else m.expand(*batch, length, keys).reshape(count, length, keys)
-        for m in (mask, kept)
-    )
-    low = q.dtype in (torch.bfloat16, torch.float16)
-    heads, rows = _block(count, length, keys, q.device, causal)
-    landed = q.new_empty(count, length, terms * width)
-    for h in range(0, count, heads):
-        some = slice(h, min(h + heads, count))
-        for t in range(0, length, rows):
-            end = min(t + rows, length)
-            seen = min(end, keys) if causal else keys
-            s = q.new_empty(scores, some.stop - h, end - t, seen)
-            for n in range(scores):
-                js = leibniz(a, b, n)
-                left = queries[some, t:end, (a - 1 - n + js[0]) * size : (a - n + js[-1]) * size]
-                torch.bmm(left, looked[some, js[0] * size : (js[-1] + 1) * size, :seen], out=s[n])
-            if low:
-                s = s.float()
-            if causal:
-                hidden = torch.ones(end - t, seen, dtype=torch.bool, device=q.device).triu_(t + 1)
-                s[0].masked_fill_(hidden, -math.inf)
-            elif flat_mask is not None:
-                m = flat_mask[some, t:end]
-                s[0] = s[0].masked_fill(~m, -math.inf) if m.dtype == torch.bool else s[0] + m
-            p = [torch.softmax(s[0], -1)]
-            if flat_mask is not None:  # a query that sees nothing gets zeros, as torch has it
-                p[0].masked_fill_((s[0] == -math.inf).all(-1, keepdim=True), 0)
-            if scores > 1:
-                p += softmax_terms(s, p[0], -1)
-            if flat_kept is not None:
-                p = [x * flat_kept[some, t:end, :seen] for x in p]
-            o, w = landed[some, t:end], values[some, :seen]
-            for n, x in enumerate(p):
-                x = x.to(q.dtype)
-                fit = min(c, terms - n)
-                if n == 0:
-                    o[..., : fit * width] = torch.bmm(x, w[..., : fit * width])
-                    o[..., fit * width :] = 0
-                else:
-                    o[..., n * width : (n + fit) * width] += torch.bmm(x, w[..., : fit * width])
-    landed = landed.view(*batch, length, terms, width)
-    result.copy_(landed.movedim(-2, 0))
-    return result
+    q, k, v = fold(q), fold(k).transpose(-2, -1), fold(v)
+    mask, kept = (None if m is None else fold(m.expand(1, *batch, length, keys))[0] for m in (mask, kept))
+    scores = min(TERMS, len(q) + len(k) - 1)
+    terms = min(TERMS, (1 if scores == 1 else TERMS) + len(v) - 1)
+    if len(batch) > 1:
+        out = q.new_empty(terms, outer, length, heads, width).transpose(2, 3)
+    else:
+        out = q.new_empty(terms, outer, heads, length, width)
+    for some, t, end in _blocks(outer, heads, length, keys, q.device, causal):
+        seen = min(end, keys) if causal else keys
+        queries, looked, values = q[some][..., t:end, :], k[some][..., :seen], v[some][..., :seen, :]
+        s = _products(queries, looked, scale)
+        if s.dtype in (torch.bfloat16, torch.float16):
+            s = s.float()
+        if causal:
+            latest = s[0][..., t:]  # the keys before t are seen by every query of the block
+            hidden = torch.ones(latest.shape[-2:], dtype=torch.bool, device=q.device).triu_(1)
+            latest.masked_fill_(hidden, -math.inf)
+        elif mask is not None:
+            m = mask[some[1:]][..., t:end, :].flatten(0, 1)
+            s[0] = s[0].masked_fill(~m, -math.inf) if m.dtype == torch.bool else s[0] + m
+        p = s.new_empty(1 if scores == 1 else TERMS, *s.shape[1:])
+        torch.softmax(s[0], -1, out=p[0])
+        if mask is not None:  # a query that sees nothing gets zeros, as torch has it
+            p[0].masked_fill_((s[0] == -math.inf).all(-1, keepdim=True), 0)
+        if scores > 1:
+            p[1], p[2] = softmax_terms(s, p[0], -1)
+        if kept is not None:
+            p *= kept[some[1:]][..., t:end, :seen].flatten(0, 1)
+        image = out[some][..., t:end, :]
+        image.copy_(_products(p.to(v.dtype), values).view(image.shape))
+    return out.reshape(terms, *batch, length, width)
 
 
-def _block(count: int, length: int, keys: int, device: torch.device, causal: bool) -> tuple[int, int]:
-    """How many heads and how many queries to take at a time."""
-    if device.type != "cpu":
-        room = 1 << 25
-        rows = max(1, min(length, room // max(keys * count, 1)))
-        return max(1, min(count, room // max(keys * rows, 1))), rows
-    rows = min(length, max(32, BLOCK // max(keys, 1)))
-    if causal and length > 64:
+def _products(a: Tensor, b: Tensor, scale: float = 1.0) -> Tensor:
+    """The stack of scale a b, heads and what is outside them folded into one axis."""
+    a, b = (x if x.ndim == 4 else x.squeeze(1) if x.shape[1] == 1 else x.flatten(1, 2) for x in (a, b))
+    terms = min(TERMS, len(a) + len(b) - 1)
+    out = a.new_empty(terms, *a.shape[1:3], b.shape[3])
+    for n in range(terms):
+        for i, j in enumerate(leibniz(len(a), len(b), n)):
+            out[n].baddbmm_(a[n - j], b[j], beta=min(i, 1), alpha=scale)
+    return out
+
+
+def _blocks(
+    outer: int, heads: int, length: int, keys: int, device: torch.device, causal: bool
+) -> Iterator[tuple[tuple[slice, slice, slice], int, int]]:
+    """What to take at a time: an index of stacks `[terms, outer, heads, ...]`, first and last query.
+
+    On the CPU one block of scores; on a GPU all heads of all sequences, and as many queries as there is room for.
+    """
+    cpu = device.type == "cpu"
+    room = room_on(device)
+    together = 1 if cpu else outer
+    rows = min(length, max(64 if cpu else 1, room // max(together * keys, 1)))
+    if cpu and causal:
         rows = min(rows, max(64, length // 4))
-    return max(1, min(count, BLOCK // max(rows * keys, 1))), rows
+    step = max(1, min(heads, room // max(together * rows * keys, 1)))
+    for o in range(0, outer, together):
+        for h in range(0, heads, step):
+            some = (slice(None), slice(o, o + together), slice(h, h + step))
+            for t in range(0, length, rows):
+                yield some, t, min(t + rows, length)
 
 
 def _spelt_out(

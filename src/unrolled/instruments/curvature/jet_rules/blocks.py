@@ -1,7 +1,7 @@
-"""Cut elementwise work into pieces that stay in a core's cache.
+"""Work through large tensors in pieces, so that what a rule needs in between stays small.
 
-A Taylor rule reads and writes the same elements ten times over. On the CPU that is three times quicker a piece at a
-time than with each operator sweeping the whole tensor through memory; on a GPU, fewer and larger kernels win.
+A rule for one function has some five intermediate results, each as large as its argument. A piece at a time they fit in
+a core's cache, and the peak memory of a pass is that of the coefficients themselves.
 """
 
 from collections.abc import Iterator, Sequence
@@ -12,28 +12,43 @@ import torch
 from torch import Tensor
 
 BLOCK = 1 << 16
-"""Elements of one coefficient per piece: 256 KiB of float32, a handful of which fit in a second-level cache."""
+"""Elements of one coefficient in a piece, on the CPU: 256 KiB of float32."""
+
+LARGE = 1 << 25
+"""The same on other devices, where fewer and larger kernels win: 128 MiB of float32."""
+
+
+def room_on(device: torch.device) -> int:
+    """Elements of one coefficient to take at a time."""
+    return BLOCK if device.type == "cpu" else LARGE
 
 
 def pieces(shape: Sequence[int], device: torch.device, unit: int = 1) -> Iterator[tuple[slice, ...]]:
-    """Index tuples over the leading axes that cut an array of this shape into pieces of about `BLOCK` elements.
+    """Index tuples over the leading axes that cut an array of this shape into pieces of about `room_on(device)` elements.
 
     Args:
         shape: of the array.
-        device: only the CPU is served in pieces.
+        device: where it is.
         unit: elements behind each entry of `shape` that must stay together (a row of a softmax).
+
+    Example:
+        >>> from unittest.mock import patch
+        >>> with patch(f"{__name__}.BLOCK", 4):
+        ...     [tuple((s.start, s.stop) for s in piece) for piece in pieces((3, 3), torch.device("cpu"))]
+        [((0, 1),), ((1, 2),), ((2, 3),)]
     """
-    if device.type != "cpu" or prod(shape) * unit <= 2 * BLOCK:
+    room = room_on(device)
+    if prod(shape) * unit <= 2 * room:
         yield ()
         return
     inner, axis = unit, len(shape)
-    while axis > 0 and inner * shape[axis - 1] <= BLOCK:
+    while axis > 0 and inner * shape[axis - 1] <= room:
         axis -= 1
         inner *= shape[axis]
     if axis == 0:
         yield ()
         return
-    axis, step = axis - 1, max(1, BLOCK // inner)
+    axis, step = axis - 1, max(1, room // inner)
     for lead in product(*(range(n) for n in shape[:axis])):
         head = tuple(slice(i, i + 1) for i in lead)
         for start in range(0, shape[axis], step):

@@ -19,15 +19,15 @@ from unrolled.instruments.curvature.jet_rules.tensor import Jet, JetUnsupported,
 
 aten = torch.ops.aten
 
-Expansion = tuple[Tensor, Tensor | float, Tensor | float | None]
-"""f, f' and f''/2; None where f is piecewise linear."""
+Derivatives = tuple[Tensor | float, Tensor | float | None]
+"""f' and f''/2 at x_0; None where f is piecewise linear. Each function below writes f(x) into `y` and returns them."""
 
 
-def expand(f: Callable[..., Expansion], stack: Tensor, *parameters: Any, straight: bool = False) -> Tensor:
+def expand(f: Callable[..., Derivatives], stack: Tensor, *parameters: Any, straight: bool = False) -> Tensor:
     """The stack of f(x).
 
     Args:
-        f: f(x_0, *parameters) -> (f, f', f''/2).
+        f: f(x_0, y_0, *parameters) writes y_0 and returns f' and f''/2.
         stack: of x.
         parameters: further arguments of f.
         straight: f is piecewise linear, so that no second coefficient arises where there was none.
@@ -43,14 +43,14 @@ def expand(f: Callable[..., Expansion], stack: Tensor, *parameters: Any, straigh
         x, y = cut(source, piece), cut(target, piece)
         if low:
             x, y = x.float(), torch.empty_like(y, dtype=torch.float32)
-        value, slope, bend = f(x[0], *parameters)
-        y[0].copy_(value)
+        slope, bend = f(x[0], y[0], *parameters)
         if bend is None:
-            torch.mul(x[1:], slope, out=y[1 : len(x)])
-            y[len(x) :].zero_()
+            torch.mul(x[1:], slope, out=y[1:])
         else:
             torch.mul(x[1], slope, out=y[1])
-            torch.mul(x[1], x[1], out=y[2]).mul_(bend)
+            torch.mul(x[1], x[1], out=y[2])
+            if isinstance(bend, Tensor) or bend != 1.0:
+                y[2].mul_(bend)
             if len(x) == 3:
                 y[2].addcmul_(x[2], slope) if isinstance(slope, Tensor) else y[2].add_(x[2], alpha=slope)
         if low:
@@ -58,270 +58,287 @@ def expand(f: Callable[..., Expansion], stack: Tensor, *parameters: Any, straigh
     return out
 
 
-def _exp(x: Tensor) -> Expansion:
-    y = torch.exp(x)
-    return y, y, y * 0.5
+def _exp(x: Tensor, y: Tensor) -> Derivatives:
+    torch.exp(x, out=y)
+    return y, y * 0.5
 
 
-def _exp2(x: Tensor) -> Expansion:
-    y = torch.exp2(x)
-    d = y * math.log(2)
-    return y, d, d * (math.log(2) / 2)
+def _exp2(x: Tensor, y: Tensor) -> Derivatives:
+    d = torch.exp2(x, out=y) * math.log(2)
+    return d, d * (math.log(2) / 2)
 
 
-def _expm1(x: Tensor) -> Expansion:
+def _expm1(x: Tensor, y: Tensor) -> Derivatives:
+    torch.expm1(x, out=y)
     d = torch.exp(x)
-    return torch.expm1(x), d, d * 0.5
+    return d, d * 0.5
 
 
-def _log(x: Tensor, base: float = math.e) -> Expansion:
+def _log(x: Tensor, y: Tensor, base: float = math.e) -> Derivatives:
+    {math.e: torch.log, 2.0: torch.log2, 10.0: torch.log10}[base](x, out=y)
     r, scale = 1 / x, 1 / math.log(base)
-    y = {math.e: torch.log, 2.0: torch.log2, 10.0: torch.log10}[base](x)
-    return y, r * scale, r.square().mul_(-scale / 2)
+    return r * scale, r.square().mul_(-scale / 2)
 
 
-def _log1p(x: Tensor) -> Expansion:
+def _log1p(x: Tensor, y: Tensor) -> Derivatives:
+    torch.log1p(x, out=y)
     r = 1 / (1 + x)
-    return torch.log1p(x), r, r.square().mul_(-0.5)
+    return r, r.square().mul_(-0.5)
 
 
-def _sqrt(x: Tensor) -> Expansion:
-    y = torch.sqrt(x)
-    d = 0.5 / y
-    return y, d, d / x * -0.25
+def _sqrt(x: Tensor, y: Tensor) -> Derivatives:
+    d = 0.5 / torch.sqrt(x, out=y)
+    return d, d / x * -0.25
 
 
-def _rsqrt(x: Tensor) -> Expansion:
-    y = torch.rsqrt(x)
-    d = y / x * -0.5
-    return y, d, d / x * -0.75
+def _rsqrt(x: Tensor, y: Tensor) -> Derivatives:
+    d = torch.rsqrt(x, out=y) / x * -0.5
+    return d, d / x * -0.75
 
 
-def _reciprocal(x: Tensor) -> Expansion:
-    y = torch.reciprocal(x)
-    d = -y.square()
-    return y, d, -d * y
+def _reciprocal(x: Tensor, y: Tensor) -> Derivatives:
+    d = -torch.reciprocal(x, out=y).square()
+    return d, -d * y
 
 
-def _sin(x: Tensor) -> Expansion:
-    y = torch.sin(x)
-    return y, torch.cos(x), y * -0.5
+def _sin(x: Tensor, y: Tensor) -> Derivatives:
+    return torch.cos(x), torch.sin(x, out=y) * -0.5
 
 
-def _cos(x: Tensor) -> Expansion:
-    y = torch.cos(x)
-    return y, -torch.sin(x), y * -0.5
+def _cos(x: Tensor, y: Tensor) -> Derivatives:
+    return -torch.sin(x), torch.cos(x, out=y) * -0.5
 
 
-def _tan(x: Tensor) -> Expansion:
-    y = torch.tan(x)
-    d = 1 + y * y
-    return y, d, y * d
+def _tan(x: Tensor, y: Tensor) -> Derivatives:
+    d = 1 + torch.tan(x, out=y) ** 2
+    return d, y * d
 
 
-def _asin(x: Tensor) -> Expansion:
+def _asin(x: Tensor, y: Tensor) -> Derivatives:
+    torch.asin(x, out=y)
     d = torch.rsqrt((1 - x) * (1 + x))
-    return torch.asin(x), d, 0.5 * x * d**3
+    return d, 0.5 * x * d**3
 
 
-def _acos(x: Tensor) -> Expansion:
+def _acos(x: Tensor, y: Tensor) -> Derivatives:
+    torch.acos(x, out=y)
     d = -torch.rsqrt((1 - x) * (1 + x))
-    return torch.acos(x), d, 0.5 * x * d**3
+    return d, 0.5 * x * d**3
 
 
-def _atan(x: Tensor) -> Expansion:
+def _atan(x: Tensor, y: Tensor) -> Derivatives:
+    torch.atan(x, out=y)
     d = 1 / (1 + x * x)
-    return torch.atan(x), d, -x * d * d
+    return d, -x * d * d
 
 
-def _sinh(x: Tensor) -> Expansion:
-    y = torch.sinh(x)
-    return y, torch.cosh(x), 0.5 * y
+def _sinh(x: Tensor, y: Tensor) -> Derivatives:
+    return torch.cosh(x), torch.sinh(x, out=y) * 0.5
 
 
-def _cosh(x: Tensor) -> Expansion:
-    y = torch.cosh(x)
-    return y, torch.sinh(x), 0.5 * y
+def _cosh(x: Tensor, y: Tensor) -> Derivatives:
+    return torch.sinh(x), torch.cosh(x, out=y) * 0.5
 
 
-def _asinh(x: Tensor) -> Expansion:
+def _asinh(x: Tensor, y: Tensor) -> Derivatives:
+    torch.asinh(x, out=y)
     d = torch.rsqrt(1 + x * x)
-    return torch.asinh(x), d, -0.5 * x * d**3
+    return d, -0.5 * x * d**3
 
 
-def _acosh(x: Tensor) -> Expansion:
+def _acosh(x: Tensor, y: Tensor) -> Derivatives:
+    torch.acosh(x, out=y)
     d = torch.rsqrt((x - 1) * (x + 1))
-    return torch.acosh(x), d, -0.5 * x * d**3
+    return d, -0.5 * x * d**3
 
 
-def _atanh(x: Tensor) -> Expansion:
+def _atanh(x: Tensor, y: Tensor) -> Derivatives:
+    torch.atanh(x, out=y)
     d = 1 / ((1 - x) * (1 + x))
-    return torch.atanh(x), d, x * d * d
+    return d, x * d * d
 
 
-def _erf(x: Tensor) -> Expansion:
+def _erf(x: Tensor, y: Tensor) -> Derivatives:
+    torch.erf(x, out=y)
     d = torch.exp(-x * x).mul_(2 / math.sqrt(math.pi))
-    return torch.erf(x), d, -x * d
+    return d, -x * d
 
 
-def _erfc(x: Tensor) -> Expansion:
+def _erfc(x: Tensor, y: Tensor) -> Derivatives:
+    torch.erfc(x, out=y)
     d = torch.exp(-x * x).mul_(-2 / math.sqrt(math.pi))
-    return torch.erfc(x), d, -x * d
+    return d, -x * d
 
 
-def _tanh(x: Tensor) -> Expansion:
-    y = torch.tanh(x)
-    d = 1 - y * y
-    return y, d, (y * d).neg_()
+def _erfinv(x: Tensor, y: Tensor) -> Derivatives:
+    torch.erfinv(x, out=y)
+    d = torch.exp(y * y).mul_(math.sqrt(math.pi) / 2)
+    return d, y * d * d
 
 
-def _sigmoid(x: Tensor) -> Expansion:
-    y = torch.sigmoid(x)
-    d = y * torch.sigmoid(-x)  # not y (1 - y): that is 0 where the sigmoid rounds to 1
-    return y, d, d * (0.5 - y)
+def _lgamma(x: Tensor, y: Tensor) -> Derivatives:
+    torch.lgamma(x, out=y)
+    return torch.digamma(x), torch.polygamma(1, x).mul_(0.5)
 
 
-def _logsigmoid(x: Tensor) -> Expansion:
+def _digamma(x: Tensor, y: Tensor) -> Derivatives:
+    torch.digamma(x, out=y)
+    return torch.polygamma(1, x), torch.polygamma(2, x).mul_(0.5)
+
+
+def _tanh(x: Tensor, y: Tensor) -> Derivatives:
+    d = 1 - torch.tanh(x, out=y) ** 2
+    return d, (y * d).neg_()
+
+
+def _sigmoid(x: Tensor, y: Tensor) -> Derivatives:
+    d = torch.sigmoid(x, out=y) * torch.sigmoid(-x)  # not y (1 - y): that is 0 where y rounds to 1
+    return d, d * (0.5 - y)
+
+
+def _logsigmoid(x: Tensor, y: Tensor) -> Derivatives:
+    y.copy_(F.logsigmoid(x))
     d = torch.sigmoid(-x)
-    return F.logsigmoid(x), d, torch.sigmoid(x).mul_(d).mul_(-0.5)
+    return d, torch.sigmoid(x).mul_(d).mul_(-0.5)
 
 
-def _softplus(x: Tensor, beta: float = 1.0, threshold: float = 20.0) -> Expansion:
-    s = torch.sigmoid(beta * x)
+def _softplus(x: Tensor, y: Tensor, beta: float = 1.0, threshold: float = 20.0) -> Derivatives:
+    aten.softplus.out(x, beta, threshold, out=y)
     over = beta * x > threshold
+    s = torch.sigmoid(beta * x)
     bend = (s * torch.sigmoid(-beta * x)).mul_(0.5 * beta).masked_fill_(over, 0)
-    return F.softplus(x, beta, threshold), s.masked_fill_(over, 1), bend
+    return s.masked_fill_(over, 1), bend
 
 
-def _silu(x: Tensor) -> Expansion:
+def _silu(x: Tensor, y: Tensor) -> Derivatives:
     s = torch.sigmoid(x)
+    torch.mul(x, s, out=y)
     d = s * (1 - s)  # s'; s'' = s' (1 - 2 s)
-    slope = torch.addcmul(s, x, d)
-    return x * s, slope, (0.5 - s).mul_(x).add_(1).mul_(d)
+    return torch.addcmul(s, x, d), (0.5 - s).mul_(x).add_(1).mul_(d)
 
 
-def _mish(x: Tensor) -> Expansion:
+def _mish(x: Tensor, y: Tensor) -> Derivatives:
     s = torch.sigmoid(x)
     t = torch.tanh(F.softplus(x))
+    torch.mul(x, t, out=y)
     u = 1 - t * t  # dt / dsoftplus, and dsoftplus / dx = s
     first = u * s
     second = first * (1 - s) - 2 * t * u * s * s
-    return x * t, t + x * first, first + 0.5 * x * second
+    return t + x * first, first + 0.5 * x * second
 
 
-def _gelu(x: Tensor, approximate: str = "none") -> Expansion:
-    if approximate == "none":  # x Phi(x), with the normal density phi
+def _gelu(x: Tensor, y: Tensor, approximate: str = "none") -> Derivatives:
+    half = x.new_full((), 0.5)
+    if approximate == "none":  # x Phi(x), with the normal distribution Phi and its density phi
+        cdf = torch.erf(x * math.sqrt(0.5))
+        torch.add(half, cdf, alpha=0.5, out=cdf)
+        torch.mul(x, cdf, out=y)
         q = x * x
-        phi = torch.exp(q * -0.5).mul_(1 / math.sqrt(2 * math.pi))
-        slope = aten.gelu_backward(torch.ones_like(x), x)  # Phi + x phi in one sweep
-        return aten.gelu(x), slope, torch.addcmul(phi, q, phi, value=-0.5)
-    c, a = math.sqrt(2 / math.pi), 0.044715
+        phi = torch.add(x.new_full((), -0.5 * math.log(2 * math.pi)), q, alpha=-0.5).exp_()
+        return cdf.addcmul_(x, phi), torch.addcmul(phi, q, phi, value=-0.5)
+    c, a = math.sqrt(2 / math.pi), 0.044715  # x (1 + tanh u) / 2 with u = c (x + a x^3)
     q = x * x
-    t = torch.tanh((q * (c * a)).add_(c).mul_(x))
-    s = torch.addcmul(torch.ones_like(t), t, t, value=-1)
-    u1 = q.mul_(3 * c * a).add_(c)
-    cdf = (0.5 * t).add_(0.5)
-    s1 = s * u1  # d tanh(u) / dx
-    bend = torch.addcmul(x * (3 * c * a) * s, t * s1, u1, value=-1).mul_(x).mul_(0.5).add_(s1, alpha=0.5)
-    return x * cdf, torch.addcmul(cdf, x, s1, value=0.5), bend
+    t = torch.add(x.new_full((), c), q, alpha=c * a).mul_(x).tanh_()
+    slope = torch.add(half, t, alpha=0.5)
+    torch.mul(x, slope, out=y)
+    s = torch.addcmul(x.new_full((), 1.0), t, t, value=-1)
+    u1 = torch.add(x.new_full((), c), q, alpha=3 * c * a)
+    s1 = s.mul_(u1)  # dt/dx; d2t/dx2 = s1 (u2 / u1 - 2 t u1) with u2 = 6 c a x
+    bend = (6 * c * a) * x / u1
+    bend = bend.addcmul_(t, u1, value=-2).mul_(x).mul_(0.25).add_(0.5).mul_(s1)
+    return slope.addcmul_(x, s1, value=0.5), bend
 
 
-def _lgamma(x: Tensor) -> Expansion:
-    return torch.lgamma(x), torch.digamma(x), torch.polygamma(1, x).mul_(0.5)
-
-
-def _digamma(x: Tensor) -> Expansion:
-    return torch.digamma(x), torch.polygamma(1, x), torch.polygamma(2, x).mul_(0.5)
-
-
-def _erfinv(x: Tensor) -> Expansion:
-    y = torch.erfinv(x)
-    d = torch.exp(y * y).mul_(math.sqrt(math.pi) / 2)
-    return y, d, y * d * d
-
-
-def _power(x: Tensor, p: float) -> Expansion:
+def _power(x: Tensor, y: Tensor, p: float) -> Derivatives:
     if p == 2:
-        return x * x, 2 * x, 1.0
-    y = torch.pow(x, p)
-    slope = torch.zeros_like(x) if p == 0 else p * torch.pow(x, p - 1)
-    bend = torch.zeros_like(x) if p in (0, 1) else p * (p - 1) / 2 * torch.pow(x, p - 2)
-    return y, slope, bend
+        torch.mul(x, x, out=y)
+        return 2 * x, 1.0
+    torch.pow(x, p, out=y)
+    if p in (0, 1):  # 0 x^(-1) would be NaN at 0
+        return float(p), 0.0
+    return p * torch.pow(x, p - 1), p * (p - 1) / 2 * torch.pow(x, p - 2)
 
 
-def _exponential(x: Tensor, base: float) -> Expansion:
-    y = torch.pow(base, x)
+def _exponential(x: Tensor, y: Tensor, base: float) -> Derivatives:
+    torch.pow(base, x, out=y)
     rate = math.log(base) if base > 0 else math.nan
-    return y, y * rate, y * (rate * rate / 2)
+    return y * rate, y * (rate * rate / 2)
 
 
-def _elu(x: Tensor, alpha: float = 1.0, scale: float = 1.0, inward: float = 1.0) -> Expansion:
+def _elu(x: Tensor, y: Tensor, alpha: float = 1.0, scale: float = 1.0, inward: float = 1.0) -> Derivatives:
+    y.copy_(aten.elu(x, alpha, scale, inward))
     low = x <= 0
     grown = torch.exp(inward * x.clamp(max=0)).mul_(alpha * scale * inward)
-    slope = torch.where(low, grown, scale)
-    return (
-        F.elu(x, alpha) if (scale, inward) == (1, 1) else aten.elu(x, alpha, scale, inward),
-        slope,
-        grown.mul_(inward / 2).masked_fill_(~low, 0),
-    )
+    return torch.where(low, grown, scale), grown.mul_(inward / 2).masked_fill_(~low, 0)
 
 
-def _hardswish(x: Tensor) -> Expansion:
+def _hardswish(x: Tensor, y: Tensor) -> Derivatives:
+    y.copy_(F.hardswish(x))
     middle = (x >= -3) & (x <= 3)
     slope = torch.where(middle, x / 3 + 0.5, (x > 3).to(x.dtype))
-    return F.hardswish(x), slope, middle.to(x.dtype).mul_(1 / 6)
+    return slope, middle.to(x.dtype).mul_(1 / 6)
 
 
-def _relu(x: Tensor) -> Expansion:
-    return x.clamp_min(0), (x > 0).to(x.dtype), None
+def _relu(x: Tensor, y: Tensor) -> Derivatives:
+    torch.clamp_min(x, 0, out=y)
+    return (x > 0).to(x.dtype), None
 
 
-def _leaky_relu(x: Tensor, slope: float = 0.01) -> Expansion:
-    return F.leaky_relu(x, slope), torch.where(x > 0, torch.ones_like(x), slope), None
+def _leaky_relu(x: Tensor, y: Tensor, slope: float = 0.01) -> Derivatives:
+    y.copy_(F.leaky_relu(x, slope))
+    return torch.where(x > 0, torch.ones_like(x), slope), None
 
 
-def _hardtanh(x: Tensor, low: float = -1.0, high: float = 1.0) -> Expansion:
-    return x.clamp(low, high), ((x > low) & (x < high)).to(x.dtype), None
+def _hardtanh(x: Tensor, y: Tensor, low: float = -1.0, high: float = 1.0) -> Derivatives:
+    torch.clamp(x, low, high, out=y)
+    return ((x > low) & (x < high)).to(x.dtype), None
 
 
-def _hardsigmoid(x: Tensor) -> Expansion:
-    return F.hardsigmoid(x), ((x > -3) & (x < 3)).to(x.dtype).mul_(1 / 6), None
+def _hardsigmoid(x: Tensor, y: Tensor) -> Derivatives:
+    y.copy_(F.hardsigmoid(x))
+    return ((x > -3) & (x < 3)).to(x.dtype).mul_(1 / 6), None
 
 
-def _threshold(x: Tensor, limit: float, value: float) -> Expansion:
-    return F.threshold(x, limit, value), (x > limit).to(x.dtype), None
+def _threshold(x: Tensor, y: Tensor, limit: float, value: float) -> Derivatives:
+    y.copy_(F.threshold(x, limit, value))
+    return (x > limit).to(x.dtype), None
 
 
-def _clamp(x: Tensor, low: Any = None, high: Any = None) -> Expansion:
+def _clamp(x: Tensor, y: Tensor, low: Any = None, high: Any = None) -> Derivatives:
+    torch.clamp(x, low, high, out=y)
     inside = torch.ones_like(x, dtype=torch.bool)
     if low is not None:
         inside &= x >= low
     if high is not None:
         inside &= x <= high
-    return x.clamp(low, high), inside.to(x.dtype), None
+    return inside.to(x.dtype), None
 
 
-def _clamp_max(x: Tensor, high: float) -> Expansion:
-    return _clamp(x, None, high)
+def _clamp_max(x: Tensor, y: Tensor, high: float) -> Derivatives:
+    return _clamp(x, y, None, high)
 
 
-def _softshrink(x: Tensor, width: float = 0.5) -> Expansion:
-    return F.softshrink(x, width), (x.abs() > width).to(x.dtype), None
+def _softshrink(x: Tensor, y: Tensor, width: float = 0.5) -> Derivatives:
+    y.copy_(F.softshrink(x, width))
+    return (x.abs() > width).to(x.dtype), None
 
 
-def _hardshrink(x: Tensor, width: float = 0.5) -> Expansion:
-    return F.hardshrink(x, width), (x.abs() > width).to(x.dtype), None
+def _hardshrink(x: Tensor, y: Tensor, width: float = 0.5) -> Derivatives:
+    y.copy_(F.hardshrink(x, width))
+    return (x.abs() > width).to(x.dtype), None
 
 
-def _abs(x: Tensor) -> Expansion:
-    return x.abs(), x.sgn(), None
+def _abs(x: Tensor, y: Tensor) -> Derivatives:
+    torch.abs(x, out=y)
+    return x.sgn(), None
 
 
-def _frac(x: Tensor) -> Expansion:
-    return torch.frac(x), torch.ones_like(x), None
+def _frac(x: Tensor, y: Tensor) -> Derivatives:
+    torch.frac(x, out=y)
+    return 1.0, None
 
 
-_SMOOTH: dict[str, Callable[..., Expansion]] = {
+_SMOOTH: dict[str, Callable[..., Derivatives]] = {
     "exp.default": _exp,
     "exp2.default": _exp2,
     "expm1.default": _expm1,
@@ -361,7 +378,7 @@ _SMOOTH: dict[str, Callable[..., Expansion]] = {
     "hardswish.default": _hardswish,
 }
 
-_STRAIGHT: dict[str, Callable[..., Expansion]] = {
+_STRAIGHT: dict[str, Callable[..., Derivatives]] = {
     "relu.default": _relu,
     "leaky_relu.default": _leaky_relu,
     "hardtanh.default": _hardtanh,
@@ -377,7 +394,7 @@ _STRAIGHT: dict[str, Callable[..., Expansion]] = {
 }
 
 
-def _rule(f: Callable[..., Expansion], straight: bool) -> Any:
+def _rule(f: Callable[..., Derivatives], straight: bool) -> Any:
     def rule(op: Any, args: Any, kwargs: Any) -> Any:
         x, *parameters = args
         if any(map(is_live, parameters)):
@@ -389,16 +406,18 @@ def _rule(f: Callable[..., Expansion], straight: bool) -> Any:
     return rule
 
 
-RULES: dict[Any, Any] = {}
-for _table, _kinked in ((_SMOOTH, False), (_STRAIGHT, True)):
-    for _name, _f in _table.items():
-        _packet, _overload = _name.split(".")
-        RULES[getattr(getattr(aten, _packet), _overload)] = _rule(_f, _kinked)
-
-
 def _pow_scalar(op: Any, args: Any, kwargs: Any) -> Any:
     base, x = args
     return Jet(expand(_exponential, x.stack, base))
 
 
-RULES[aten.pow.Scalar] = _pow_scalar
+def _rules(table: dict[str, Callable[..., Derivatives]], straight: bool) -> dict[Any, Any]:
+    named = ((*name.split("."), f) for name, f in table.items())
+    return {getattr(getattr(aten, packet), overload): _rule(f, straight) for packet, overload, f in named}
+
+
+RULES: dict[Any, Any] = {
+    **_rules(_SMOOTH, straight=False),
+    **_rules(_STRAIGHT, straight=True),
+    aten.pow.Scalar: _pow_scalar,
+}

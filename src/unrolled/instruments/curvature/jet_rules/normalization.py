@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from unrolled.instruments.curvature.jet_rules.blocks import cut, pieces
-from unrolled.instruments.curvature.jet_rules.tensor import Jet, bound, constant, empty, is_live
+from unrolled.instruments.curvature.jet_rules.tensor import TERMS, Jet, bound, constant, empty, is_live
 
 aten = torch.ops.aten
 
@@ -22,8 +22,7 @@ def standardized(stack: Tensor, axes: Sequence[int], eps: float, center: bool) -
     x / sqrt(mean(x^2) + eps).
     """
     axes = list(axes)
-    terms = 3
-    out = empty(terms, stack)
+    out = empty(TERMS, stack)
     lead = stack.shape[1 : stack.ndim + min(axes)]
     low = stack.dtype in (torch.bfloat16, torch.float16)
     for piece in pieces(lead, stack.device, unit=prod(stack.shape[len(lead) + 1 :])):

@@ -144,7 +144,7 @@ def _embedding(op: Any, args: Any, kwargs: Any) -> Any:
         raise JetUnsupported(op, "scale_grad_by_freq changes the gradient, which a Taylor pass never forms")
     rows = weight.stack.index_select(1, index.flatten())
     if padding >= 0:  # autograd counts no gradient there, so neither do the coefficients
-        rows[1:, (index.flatten() == padding)] = 0
+        rows[1:].masked_fill_((index.flatten() == padding).unsqueeze(-1), 0)
     return Jet(rows.view(rows.shape[0], *index.shape, rows.shape[-1]))
 
 
@@ -205,7 +205,7 @@ def _where(op: Any, args: Any, kwargs: Any) -> Any:
     stacks = [
         aligned(x.stack, like.ndim).to(like.dtype).expand(-1, *like.shape)
         if isinstance(x, Jet)
-        else torch.as_tensor(x, dtype=like.dtype, device=like.device).expand(1, *like.shape)
+        else (x.to(like.dtype) if isinstance(x, Tensor) else like.new_full((), x)).expand(1, *like.shape)
         for x in choices
     ]
     zero = like.new_zeros(())
