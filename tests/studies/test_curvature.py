@@ -209,3 +209,12 @@ def test_a3_both_are_sharper_at_s_one_and_the_gap_is_larger_in_four_of_five_seed
 @pytest.mark.slow
 def test_a4_gains_are_comparable_at_equal_update_length(text):
     assert 0.6 <= text[1]["gain-ratio-equal"].ours <= 1.7
+
+
+@pytest.mark.slow
+@pytest.mark.xfail(
+    strict=True,
+    reason="at tuned rates Muon's steps are 3.6 times as long and gain 2.3 times as much (docs/log.md)",
+)
+def test_a4_gains_are_comparable_at_tuned_rates(text):
+    assert 0.6 <= text[1]["gain-ratio"].ours <= 1.7
