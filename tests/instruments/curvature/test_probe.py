@@ -209,6 +209,24 @@ def test_two_forward_passes_per_batch():
     assert [r.loss for r in probe.records] == pytest.approx([float(x) for x in losses], rel=1e-6)
 
 
+def test_two_probes_around_one_step():
+    """The inner probe's own forward passes are not taken for the step's by the outer one."""
+    torch.manual_seed(0)
+    model = Noisy()
+    optimizer = sgd(model)
+    outer = Probe(model, optimizer, noisy_loss, every=1, method="double_backward")
+    inner = Probe(model, optimizer, noisy_loss, every=1, method="double_backward", split="signs")
+    batches = [(torch.randn(5, 6), torch.randint(3, (5,))) for _ in range(2)]
+    with outer.step(batches), inner.step(batches):
+        total = sum(noisy_loss(model, batch)[0] for batch in batches)
+        (total / 10).backward()
+        optimizer.step()
+    for probe in (outer, inner):
+        assert probe.records[0].loss == pytest.approx(total.item() / 10, rel=1e-6)
+        assert not any("dropout" in note for note in probe.records[0].notes)
+    assert outer.records[0].penalty == inner.records[0].penalty
+
+
 def test_forward_calls_that_do_not_match_are_said():
     torch.manual_seed(0)
     model = Noisy()
@@ -377,8 +395,8 @@ def test_autocast_of_the_step_is_repeated(tokens, gpt):
         (total / count).backward()
         optimizer.step()
     exact = loss_fn(gpt(width=16, vocab=32).float(), (x, y))[0] / count
-    assert probe.records[0].loss == pytest.approx(float(total / count), abs=1e-7)
-    assert abs(float(exact) - float(total / count)) > 1e-6
+    assert probe.records[0].loss == pytest.approx((total / count).item(), abs=1e-7)
+    assert abs((exact - total / count).item()) > 1e-6
 
 
 def test_bfloat16_parameters_keep_the_realised_difference(tokens, gpt, loss_fn):

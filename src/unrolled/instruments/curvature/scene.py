@@ -8,7 +8,7 @@ from torch import nn
 
 from unrolled.core.seeds import RngState
 from unrolled.instruments.curvature.groups import unwrapped
-from unrolled.instruments.curvature.state import Buffers
+from unrolled.instruments.curvature.state import Buffers, measuring
 
 _MOST = 4096
 """Forward calls remembered per step; beyond them the last ones count."""
@@ -57,7 +57,7 @@ class Scenes:
         return [torch.autocast(kind, dtype, cache_enabled=cache) for kind, dtype, cache in self._autocast]
 
     def _called(self, *_: Any) -> None:
-        if not torch.compiler.is_compiling() and torch.is_grad_enabled():
+        if not torch.compiler.is_compiling() and torch.is_grad_enabled() and not measuring():
             self.note()
 
     def note(self) -> None:

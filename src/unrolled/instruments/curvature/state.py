@@ -7,6 +7,7 @@ Gradients and optimizer state need no snapshot: nothing here calls `backward` or
 
 import contextlib
 from collections.abc import Generator, Sequence
+from contextvars import ContextVar
 
 import torch
 from torch import Tensor, nn
@@ -46,6 +47,14 @@ class Buffers:
                 buffer.data.copy_(copy)
 
 
+_measuring = ContextVar("measuring", default=False)
+
+
+def measuring() -> bool:
+    """Whether a measurement is under way: forward passes are then not the user's own."""
+    return _measuring.get()
+
+
 @contextlib.contextmanager
 def preserved(model: nn.Module) -> Generator[None]:
     """Restore random generators, buffers, training flags and `requires_grad` on the way out, errors included.
@@ -64,11 +73,13 @@ def preserved(model: nn.Module) -> Generator[None]:
     training = [(module, module.training) for module in model.modules()]
     frozen = [(p, p.requires_grad) for p in model.parameters()]
     hooked = [(p, p._backward_hooks) for p in model.parameters() if p._backward_hooks]
+    token = _measuring.set(True)
     try:
         for p, _ in hooked:
             p._backward_hooks = None
         yield
     finally:
+        _measuring.reset(token)
         for p, hooks in hooked:
             p._backward_hooks = hooks
         for p, needed in frozen:
