@@ -97,7 +97,94 @@ class Jet(torch.Tensor):
     def __torch_function__(
         cls, func: Callable[..., Any], types: Any, args: Any = (), kwargs: Any = None
     ) -> Any:
-        if func in def _methods(names: str) -> tuple[Any, ...]:
+        if func in _MEMORY:
+            raise JetUnsupported(f"a kernel that calls {func.__name__}()", "it is outside torch's dispatcher")
+        if func in _READS:
+            args = (args[0].stack[0], *args[1:])
+        if func in _DIFFERENTIATES:
+            raise JetUnsupported(
+                f"torch.{func.__name__}",
+                "it differentiates inside the loss, and a pass keeps no graph; use torch.func",
+            )
+        with without_torch_function():
+            return func(*args, **(kwargs or {}))
+
+    @classmethod
+    def __torch_dispatch__(cls, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        from unrolled.instruments.curvature.jet_rules.dispatch import run
+
+        if not PASSES.under_way:
+            raise JetUnsupported(func, "a tensor of the pass was kept and used after the pass had ended")
+        return run(func, args, kwargs or {})
+
+    @property
+    def stack(self) -> Tensor:
+        """The coefficients, `[k, *shape]`."""
+        flat = self.memory.flat
+        if flat is not None and self._stack.shape[0] != self.memory.terms:
+            size, stride = (
+                (flat.shape[0], *self._stack.shape[1:]),
+                (flat.stride(0), *self._stack.stride()[1:]),
+            )
+            self._stack = flat.as_strided(size, stride, self._stack.storage_offset())
+        return self._stack
+
+    @property
+    def terms(self) -> int:
+        """k: 1 for a constant, 2 or 3."""
+        return self.memory.terms
+
+    def reshaped(self) -> None:
+        """Follow a change of shape in place."""
+        stack = self.stack
+        size, stride = (stack.shape[0], *self.shape), (stack.stride(0), *self.stride())
+        self._stack = stack.as_strided(size, stride, self.storage_offset())
+
+    def grow(self, terms: int, op: object) -> None:
+        """Give this jet, and all that share its memory, room for `terms` coefficients; the new ones are zero."""
+        old, memory = self.stack, self.memory
+        elements = old.untyped_storage().nbytes() // old.element_size()
+        row = elements if old.shape[0] == 1 else old.stride(0)
+        if memory.sealed or old.shape[0] * row != elements or old.storage_offset() >= max(row, 1):
+            raise JetUnsupported(
+                op, "it writes in place into memory shared with a tensor that must stay as it is"
+            )
+        flat = old.new_zeros(terms, row)
+        flat[: old.shape[0]] = old.as_strided((old.shape[0], row), (row, 1), 0)
+        memory.flat, memory.terms = flat, terms
+
+
+def sequence(x: Any) -> Sequence[Any] | None:
+    """`x` if it is a list or tuple."""
+    return cast(Sequence[Any], x) if isinstance(x, (list, tuple)) else None
+
+
+def bound(op: Any, args: Any, kwargs: Any) -> tuple[Any, ...]:
+    """All arguments of an operator in the order of its schema, defaults filled in."""
+    schema = op._schema.arguments
+    return tuple(
+        args[i] if i < len(args) else kwargs.get(a.name, a.default_value) for i, a in enumerate(schema)
+    )
+
+
+def named(op: Any, args: Any, kwargs: Any) -> dict[str, Any]:
+    """The same by name."""
+    return dict(zip((a.name for a in op._schema.arguments), bound(op, args, kwargs)))
+
+
+def operators(names: str) -> list[Any]:
+    """ATen operators by `name.overload`."""
+    return [
+        getattr(getattr(torch.ops.aten, name), kind) for name, kind in (n.split(".") for n in names.split())
+    ]
+
+
+def broadcast(*shapes: Any) -> torch.Size:
+    """The shape that these shapes broadcast to."""
+    return torch.broadcast_shapes(*shapes)  # pyright: ignore
+
+
+def _methods(names: str) -> tuple[Any, ...]:
     owner: Any = torch.Tensor
     return tuple(getattr(owner, name) for name in names.split())
 
