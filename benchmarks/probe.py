@@ -1,7 +1,7 @@
 """What a curvature probe costs a training run: time at its defaults and with a split, idle time, peak memory.
 
-Run with `python -m benchmarks probe`. A plain step and a probed step alternate in one process; the overhead of a run that
-probes every k-th step is (probed - plain) / (k * plain). The same ratio is then measured on a whole run.
+Run with `python -m benchmarks probe`. A plain step of one model and a probed step of its twin alternate in one process; the
+overhead of a run that probes every k-th step is (probed - plain) / (k * plain). An idle probe's is that of every step.
 """
 
 import statistics
@@ -15,14 +15,22 @@ import unrolled as un
 from benchmarks import _record
 from unrolled.training import gpt
 
-ROUNDS = 7
+ROUNDS = 5
 EVERY = 500  # the probe's default
 
 
-def main(argv: Sequence[str]) -> int:
-    """Measure, print, write a dated record."""
-    config = gpt.GPTConfig(layers=4, heads=4, width=256, context=256)
-    model = gpt.GPT(config)
+KINDS: dict[str, dict[str, Any]] = {
+    "idle": {"every": 10**9},
+    "total (the default)": {},
+    "total, double backward": {"method": "double_backward"},
+    "split by signs, 4 draws": {"split": "signs"},
+    "exact split, 5 groups": {"split": "exact"},
+}
+
+
+def trainer() -> tuple[Any, Any, Any, Callable[[], None]]:
+    """A model of its own, its optimizer, a batch, and one training step."""
+    model = gpt.GPT(gpt.GPTConfig(layers=4, heads=4, width=256, context=256))
     tokens = torch.randint(0, 256, (8, 257), generator=torch.Generator().manual_seed(0))
     batch = tokens[:, :-1].contiguous(), tokens[:, 1:].contiguous()
     optimizer = torch.optim.AdamW(model.parameters(), lr=1e-4)
@@ -33,67 +41,54 @@ def main(argv: Sequence[str]) -> int:
         (summed / count).backward()
         optimizer.step()
 
-    def under(probe: Any) -> Callable[[], None]:
-        def step() -> None:
-            with probe.step(batch):
-                train()
+    return model, optimizer, batch, train
 
-        return step
 
-    probes = {
-        "total (the default)": un.curvature.Probe(model, optimizer, gpt.loss, every=1),
-        "total, double backward": un.curvature.Probe(
-            model, optimizer, gpt.loss, every=1, method="double_backward"
-        ),
-        "split by signs, 4 draws": un.curvature.Probe(model, optimizer, gpt.loss, every=1, split="signs"),
-        "exact split, 6 groups": un.curvature.Probe(model, optimizer, gpt.loss, every=1, split="exact"),
-    }
-    idle = un.curvature.Probe(model, optimizer, gpt.loss, every=10**9)
-    idle.steps = 1
-    steps: dict[str, Callable[[], None]] = {
-        "plain": train, "idle probe": under(idle), **{name: under(probe) for name, probe in probes.items()},
-    }  # fmt: skip
-    times: dict[str, list[float]] = {name: [] for name in steps}
+def measure(options: dict[str, Any]) -> dict[str, Any]:
+    """One kind of probe beside a twin that trains without: time and memory of a probed step, in plain steps."""
+    *_, plain = trainer()
+    model, optimizer, batch, train = trainer()
+    probe = un.curvature.Probe(model, optimizer, gpt.loss, **{"every": 1, **options})
+
+    def probed() -> None:
+        with probe.step(batch):
+            train()
+
+    times: list[tuple[float, float]] = []
     for i in range(ROUNDS + 1):
-        for name, step in steps.items():
+        pair: list[float] = []
+        for step in (plain, probed):
             start = time.perf_counter()
             step()
-            if i:
-                times[name].append(time.perf_counter() - start)
-    plain = statistics.median(times["plain"])
-    rows: dict[str, Any] = {}
-    for name, values in times.items():
-        ratio = statistics.median(value / base for value, base in zip(values, times["plain"]))
-        rows[name] = {"ms": 1e3 * statistics.median(values), "steps": ratio}
-        if name in probes:
-            rows[name]["overhead_percent"] = 100 * (ratio - 1) / EVERY
-            rows[name]["method"] = probes[name].records[-1].method
+            pair.append(time.perf_counter() - start)
+        if i:  # the first round warms up
+            times.append((pair[0], pair[1]))
+    ratio = statistics.median(b / a for a, b in times)
+    base, high = _record.peak_bytes(plain)
+    own_base, own_high = _record.peak_bytes(probed)
+    return {
+        "plain_ms": 1e3 * statistics.median(a for a, _ in times),
+        "probed_ms": 1e3 * statistics.median(b for _, b in times),
+        "ratio": ratio,
+        "ratios": [b / a for a, b in times],
+        "overhead_percent_at_default": 100 * (ratio - 1) / (EVERY if "every" not in options else 1),
+        "extra_peak_in_gradient_steps": ((own_high - own_base) - (high - base)) / (high - base),
+        "method": probe.records[-1].method if probe.records else "none",
+    }
 
-    train()
-    before, peak = _record.peak_bytes(train)
-    step_bytes = peak - before
-    memory = {"gradient step": step_bytes}
-    for name in probes:
-        base, high = _record.peak_bytes(steps[name])
-        memory[name] = (high - base) - step_bytes
-        rows[name]["extra_peak_in_gradient_steps"] = memory[name] / step_bytes
-    print(f"plain step {1e3 * plain:.0f} ms, its peak {step_bytes / 2**20:.0f} MiB")
-    for name, row in rows.items():
-        extra = "".join(
-            f", {k} {v:.3g}" if isinstance(v, float) else f", {v}"
-            for k, v in row.items()
-            if k not in ("ms", "steps")
+
+def main(argv: Sequence[str]) -> int:
+    """Measure, print, write a dated record."""
+    rows: dict[str, dict[str, Any]] = {}
+    for name, options in KINDS.items():
+        row = rows[name] = measure(options)
+        print(
+            f"{name:26s} {row['probed_ms']:7.0f} ms, a plain step {row['plain_ms']:5.0f} ms: {row['ratio']:.2f} steps, "
+            f"overhead {row['overhead_percent_at_default']:.2f} %, extra peak {row['extra_peak_in_gradient_steps']:.2f} "
+            f"gradient steps ({row['method']})",
+            flush=True,
         )
-        print(f"{name:26s} {row['ms']:8.1f} ms = {row['steps']:.3f} steps{extra}")
-    _record.write(
-        "probe",
-        {
-            "model": "GPT 4 layers, width 256, batch 8 x 256",
-            "every": EVERY,
-            "rows": rows,
-            "memory_bytes": memory,
-        },
-    )
+    _record.write("probe", {"model": "GPT, 4 layers, width 256, batch 8 x 256", "every": EVERY, "rows": rows})
     return 0
 
 

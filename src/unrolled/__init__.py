@@ -13,7 +13,18 @@ __version__ = "0.1.0.dev0"
 
 __getattr__, __dir__, __all__ = attach(
     __name__,
-    submodules=("core", "cortex", "instruments", "optim", "report", "runs", "studies", "toys", "training"),
+    submodules=(
+        "core",
+        "cortex",
+        "debate",
+        "instruments",
+        "optim",
+        "report",
+        "runs",
+        "studies",
+        "toys",
+        "training",
+    ),
     names={
         "System": "core",
         "Trajectory": "core",

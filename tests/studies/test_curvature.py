@@ -142,7 +142,7 @@ def test_text_tunes_on_its_grid_and_logs_what_it_chose(tmp_path):
 def test_zipf_and_theory_run_end_to_end(tmp_path):
     config = dataclasses.replace(curvature_zipf.tiny(), steps=20, warmup=2, tokens=50_000)
     done, made = run(curvature_zipf, config, tmp_path)
-    assert "gap-growth" in made
+    assert "gap-growth-equal" in made
     assert "zipf" in curvature_zipf.figures(done)
     done, made = run(
         curvature_theory, dataclasses.replace(curvature_theory.tiny(), draws=20, seeds=1, rows=96), tmp_path
@@ -193,17 +193,26 @@ def test_a2_adam_is_sharper_at_equal_loss_in_four_of_five_seeds(text):
         assert sum(float(m["ratio[nds]"]) > 1.2 for m in matched(text[0], muon)) >= 4
 
 
+def rises(done, muon):
+    """Seeds in which both are sharper at s = 1, and seeds in which the gap is larger there."""
+    table = curvature_zipf.normalized(done, done.config_as(curvature_zipf.Config), muon)
+    both = sum(row["adam", 1.0] > row["adam", 0.0] and row[muon, 1.0] > row[muon, 0.0] for row in table)
+    return both, sum(row["adam", 1.0] - row[muon, 1.0] > row["adam", 0.0] - row[muon, 0.0] for row in table)
+
+
 @pytest.mark.slow
-def test_a3_both_are_sharper_at_s_one_and_the_gap_is_larger_in_four_of_five_seeds(zipf):
-    done = zipf[0]
-    config = done.config_as(curvature_zipf.Config)
-    table = curvature_zipf.normalized(done, config, "muon")
-    assert (
-        sum(row["adam", 1.0] > row["adam", 0.0] and row["muon", 1.0] > row["muon", 0.0] for row in table) >= 4
-    )
-    assert (
-        sum(row["adam", 1.0] - row["muon", 1.0] > row["adam", 0.0] - row["muon", 0.0] for row in table) >= 4
-    )
+def test_a3_both_are_sharper_at_s_one_and_the_gap_is_larger_in_four_of_five_seeds(tmp_path):
+    done, _ = run(curvature_zipf, dataclasses.replace(curvature_zipf.tiny(), seeds=5), tmp_path)
+    assert min(rises(done, "muon-equal")) >= 4
+
+
+@pytest.mark.slow
+@pytest.mark.xfail(
+    strict=True,
+    reason="at tuned rates Adam's sharpness is held down by its step length, whatever s (docs/log.md)",
+)
+def test_a3_at_tuned_rates(zipf):
+    assert min(rises(zipf[0], "muon")) >= 4
 
 
 @pytest.mark.slow
