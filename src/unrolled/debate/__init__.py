@@ -18,6 +18,9 @@ from unrolled._lazy import attach
 if TYPE_CHECKING:
     from unrolled.debate._fit import fit as fit
     from unrolled.debate.fj import FJ as FJ
+    from unrolled.debate.importers._load import load as load
+    from unrolled.debate.log import DebateLog as DebateLog
+    from unrolled.debate.log import Question as Question
     from unrolled.debate.measures import advantage as advantage
     from unrolled.debate.measures import alignment as alignment
     from unrolled.debate.measures import ambiguity as ambiguity
@@ -29,8 +32,9 @@ if TYPE_CHECKING:
 
 __getattr__, __dir__, __all__ = attach(
     __name__,
-    submodules=("fj", "measures", "naive", "result"),
+    submodules=("fj", "importers", "log", "measures", "naive", "result"),
     names={
+        "DebateLog": "log",
         "FJ": "fj",
         "FJFit": "result",
         "FJFits": "result",
@@ -38,7 +42,9 @@ __getattr__, __dir__, __all__ = attach(
         "alignment": "measures",
         "ambiguity": "measures",
         "confidence": "measures",
+        "Question": "log",
         "fit": "_fit",
+        "load": "importers",
         "relative_confidence": "measures",
         "route": "measures",
     },
