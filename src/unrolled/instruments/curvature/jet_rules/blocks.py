@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 BLOCK = 1 << 16
-"""Elements of one coefficient in a piece, on the CPU: 256 KiB of float32."""
+"""Elements of one coefficient in a piece, on the CPU and for each thread: 256 KiB of float32."""
 
 LARGE = 1 << 25
 """The same on other devices, where fewer and larger kernels win: 128 MiB of float32."""
@@ -20,7 +20,7 @@ LARGE = 1 << 25
 
 def room_on(device: torch.device) -> int:
     """Elements of one coefficient to take at a time."""
-    return BLOCK if device.type == "cpu" else LARGE
+    return BLOCK * torch.get_num_threads() if device.type == "cpu" else LARGE
 
 
 def pieces(shape: Sequence[int], device: torch.device, unit: int = 1) -> Iterator[tuple[slice, ...]]:
@@ -33,7 +33,7 @@ def pieces(shape: Sequence[int], device: torch.device, unit: int = 1) -> Iterato
 
     Example:
         >>> from unittest.mock import patch
-        >>> with patch(f"{__name__}.BLOCK", 4):
+        >>> with patch(f"{__name__}.room_on", lambda device: 4):
         ...     [tuple((s.start, s.stop) for s in piece) for piece in pieces((3, 3), torch.device("cpu"))]
         [((0, 1),), ((1, 2),), ((2, 3),)]
     """
