@@ -1,0 +1,87 @@
+"""The debate studies run end to end, judge as they say, and draw from the run folder alone."""
+
+import csv
+import dataclasses
+import math
+
+import pytest
+import torch
+
+from unrolled.runs.run import Run
+from unrolled.studies import _debate, debate_martingale, debate_moe, debate_recorded
+
+
+def perform(module, tmp_path, **changes):
+    config = dataclasses.replace(module.tiny(), **changes)
+    with Run.create("demo", config, root=tmp_path) as run:
+        made = module.study(config, run)
+        run.save_claims(made)
+    return {claim.id: claim for claim in made}, Run.open(run.path)
+
+
+def test_a10_routing_and_its_fall(tmp_path):
+    claims, run = perform(debate_moe, tmp_path, seeds=1)
+    assert {c.status for c in claims.values()} == {"reproduced"}
+    assert len(claims) == 15
+    assert claims["signs"].ours == 100
+    assert set(debate_moe.figures(run)) == {"routing"}
+
+
+def test_the_best_static_ensemble_is_a_minimum():
+    S, truth = _debate.experts(2000, torch.Generator().manual_seed(0))
+    S[:, 0] = _debate.spoken(S[:, 0].argmax(-1), torch.full((2000,), 0.97, dtype=S.dtype), 4)
+    best = debate_moe.best_static(S, truth)
+    e = torch.nn.functional.one_hot(truth, 4).double()
+
+    def risk(a):
+        return float((torch.einsum("n,qnk->qk", a, S) - e).square().sum(-1).mean())
+
+    assert best.sum().item() == pytest.approx(1)
+    for j in range(5):
+        step = 0.01 * (torch.eye(5, dtype=torch.float64)[j] - best)
+        assert risk(best + step) >= risk(best) - 1e-12
+
+
+def test_a11_martingale(tmp_path):
+    claims, run = perform(debate_martingale, tmp_path)
+    assert claims["martingale"].status == "reproduced"
+    assert abs(claims["martingale"].ours) < 0.005
+    assert claims["oracle"].ours > claims["conformist"].ours > 0.005
+    first = [r for r in run.metrics() if r["step"] == 0 and r["rule"] == "plain"]
+    assert all(r["belief"] == pytest.approx(2 / 5.5, abs=1e-12) for r in first)
+    assert set(debate_martingale.figures(run)) == {"martingale"}
+
+
+def test_recorded_on_the_generated_log(tmp_path):
+    claims, run = perform(debate_recorded, tmp_path, questions=20, shuffles=20)
+    assert claims["fit"].status == "not attempted"
+    assert claims["recovered"].status == "reproduced"
+    assert claims["confidence"].paper is None
+    assert claims["vote"].status == "not attempted"
+    assert set(debate_recorded.figures(run)) == {"graph", "beliefs", "moved", "advantage"}
+
+
+def test_recorded_on_a_log_where_nothing_is_identified(tmp_path):
+    path = tmp_path / "log.csv"
+    with path.open("w", newline="") as file:
+        writer = csv.writer(file)
+        writer.writerow(["question", "round", "agent", "option", "prob"])
+        writer.writerows(["q", t, a, o, 0.5] for t in (0, 1) for a in "xyz" for o in "AB")
+    claims, run = perform(debate_recorded, tmp_path, path=path)
+    assert claims["confidence"].status == claims["advantage"].status == "not attempted"
+    assert "0 questions are identified" in claims["confidence"].note
+    assert debate_recorded.figures(run) == {}
+
+
+def test_the_null_of_stubbornness_is_far_from_zero():
+    """Part of 'the stubborn are influential' is algebra: the reason why the study prints a null."""
+    from unrolled.debate import fit
+
+    log, _ = _debate.generated(12, 5, 0.001, torch.Generator().manual_seed(1))
+    null = _debate.stubbornness_null(fit(log.beliefs), torch.Generator().manual_seed(2), 30)
+    assert null.mean() > 0.3
+
+
+def test_correlations():
+    assert math.isnan(_debate.rank_correlation(torch.ones(5), torch.arange(5.0)))
+    assert _debate.rank_correlation(torch.arange(5.0), torch.arange(5.0)) == pytest.approx(1)
