@@ -105,6 +105,8 @@ def _patterns(nets):
 def test_fused_equals_naive_in_float64(nets, case):
     options = dict(CASES[case])
     density = options.pop("density", 0.3)
+    if case not in ("ordinary", "saturation"):
+        options.setdefault("theta", ThetaCycle(90, 30))
     net = nets.random(dtype=torch.float64, **options)
     worst, spikes = differences(net, data=3, trials=2, density=density)
     assert max(worst.values()) < 1e-6, {k: v for k, v in worst.items() if v >= 1e-6}
@@ -170,16 +172,35 @@ def test_T7_a_batch_of_four_is_four_single_runs(nets):
         assert dwt.abs().max() > 0
 
 
-def test_chunks_of_data_change_nothing(nets, monkeypatch):
-    net = nets.random()
+def test_chunks_and_threads_change_nothing(nets, monkeypatch):
+    net, threads = nets.random(pools=True), torch.get_num_threads()
     moments = net.theta.moments(*nets.patterns(net, 5))
     start = net.init(moments[0])
     whole, spikes = net.run(start, moments, 200, record=["Spike", "Hidden1.Vm"])
     monkeypatch.setattr("unrolled.cortex.axon.fused.CHUNK", 2 * net.n)
-    parts, same = net.run(start, moments, 200, record=["Spike", "Hidden1.Vm"])
-    for name, x in whole.items():
-        assert torch.equal(x, parts[name]) if isinstance(x, torch.Tensor) else x == parts[name], name
-    assert all(torch.equal(spikes[name], same[name]) for name in spikes)
+    monkeypatch.setattr("unrolled.cortex.axon.fused.LEAST", 1)
+    try:
+        for count in (1, 3):
+            torch.set_num_threads(count)
+            parts, same = net.run(start, moments, 200, record=["Spike", "Hidden1.Vm"])
+            assert torch.get_num_threads() == count
+            for name, x in whole.items():
+                assert torch.equal(x, parts[name]) if isinstance(x, torch.Tensor) else x == parts[name], name
+            assert all(torch.equal(spikes[name], same[name]) for name in spikes)
+    finally:
+        torch.set_num_threads(threads)
+
+
+def test_tiny_numbers_are_flushed_within_a_run_only(nets):
+    net = nets.random()
+    moments = net.theta.moments(*nets.patterns(net, 1))
+    state = net.init(moments[0])
+    state["CaM"] = torch.full_like(state["CaM"], 2e-38)
+    least = torch.finfo(torch.float32).tiny
+    ca_m = net.run(state, moments[:20], 20)["CaM"]
+    assert ((ca_m == 0) | (ca_m >= least)).all()
+    assert (ca_m == 0).any()
+    assert float(torch.tensor(2e-38) * 0.1) > 0  # as before
 
 
 def test_blocks_per_layer_equal_one_block(nets, monkeypatch):
