@@ -14,12 +14,14 @@
 """
 
 from collections.abc import Callable, Mapping, Sequence
+from os import PathLike
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from unrolled.core import Trajectory, rollout, seeds
+from unrolled.cortex import memory
 from unrolled.cortex.axon import sheets
 from unrolled.cortex.axon.building import draw
 from unrolled.cortex.axon.fused import Fused
@@ -356,6 +358,31 @@ class Network:
         with torch.no_grad():
             return learn(self, final, rate)
 
+    def memory(self) -> dict[str, Any]:
+        """Everything that training changes, as a tree that shares no memory with the network."""
+        return memory.memory(self)
+
+    def restore(self, kept: dict[str, Any]) -> None:
+        """Put a memory back; training then goes on bit-equal.
+
+        Raises:
+            ValueError: a memory of another network.
+        """
+        memory.restore(self, kept)
+
+    def save(self, path: str | PathLike[str]) -> None:
+        """Write the memory as one safetensors file, atomically."""
+        memory.save(self, path)
+
+    def load(self, path: str | PathLike[str]) -> None:
+        """Read what `save` wrote.
+
+        Raises:
+            FileNotFoundError: no such file.
+            ValueError: no memory, or one of another network.
+        """
+        memory.load(self, path)
+
     def read(self, of: Any, layer: str, variable: str) -> Tensor:
         """A layer's variable `[data, *shape]` in a state, or at the end of a trajectory.
 
@@ -384,7 +411,8 @@ class Network:
     def n_bins(self) -> int:
         """Bins of calcium that a state keeps: a theta cycle, and at least the window of credit."""
         windows = [layer.params.window.cycles for layer in self.layers.values()]
-        return max(self.theta.length // BIN, max(windows, default=0) // BIN + 1)
+        history = max((layer.kind.history for layer in self.layers.values()), default=0)
+        return max(self.theta.length // BIN, max(windows, default=0) // BIN + 1, history // BIN)
 
     def trial_bins(self, cycle: int) -> list[int]:
         """Slots of the bins of the theta cycle that ended at this count of cycles, in order."""
@@ -477,6 +505,11 @@ class Network:
         for layer in self.layers.values():
             self.scale |= scales(self.incoming(layer))
         self._fused, self.version = None, self.version + 1
+
+    def changed(self) -> None:
+        """Say that weights or gains were set from outside: the fused cycle takes them over at the next run."""
+        self.version += 1
+        self._last = None
 
     def _layer(self, name: str) -> Layer:
         return self._find(name, f"{name!r}")

@@ -170,7 +170,7 @@ class Constants:
             gives = i > 0 or not layer.sub_pools
             if gives:
                 self.spread[k, own] = 1.0
-                self.ssgi[k, own] = 0.0 if layer.kind.takes_pattern else layer.params.dend.ssgi
+                self.ssgi[k, own] = layer.params.dend.ssgi if layer.kind.slow_inhibited else 0.0
             owner.append(layer.pool)
         self.belongs = self.spread.clone()
         self.refresh(net)

@@ -66,6 +66,20 @@ class Kind:
         """Extra state of each neuron: name -> value at the start."""
         return {}
 
+    @property
+    def slow_inhibited(self) -> bool:
+        """Whether slow (somatostatin) inhibition reaches its dendrites; input and target layers have none."""
+        return not self.takes_pattern
+
+    @property
+    def history(self) -> int:
+        """Cycles of binned calcium that its learning looks back on, beyond its window of credit."""
+        return 0
+
+    def dwt(self, net: Any, path: Any, state: Any) -> Tensor | None:
+        """How a path into such a layer learns, as a path's own `rule`; None for the usual rules."""
+        return None
+
     def drive(self, view: View, others: Callable[[str], View], moment: Moment) -> None:
         """After synaptic input and inhibition, before conductances: may change `GeRaw`, `GeSyn`, `SSGiDend`, `GeExt`.
 

@@ -95,7 +95,7 @@ class Naive:
         for name, layer in net.layers.items():
             s = layers[name]
             if moment.last and moment.phase == "minus":
-                s["ActM"] = s["ActInt"]
+                s["ActM"] = s["ActInt"].clone()  # a kind may clear ActInt
                 layer.kind.minus_ended(s)
             if ended:
                 self.plus_end(layer, s, max_ca_d[name])
@@ -176,7 +176,7 @@ class Naive:
         s["Gi"] = self.net.gi_mult[layer.name] * total.repeat_interleave(per_pool, -1) + s["GiSyn"].clamp(
             min=0
         )
-        gain = 0.0 if layer.kind.takes_pattern else layer.params.dend.ssgi
+        gain = layer.params.dend.ssgi if layer.kind.slow_inhibited else 0.0
         s["SSGiDend"] = gain * ssgi.repeat_interleave(per_pool, -1)
 
     def conductances(self, layer: Layer, s: Vars, others: Any, moment: Moment) -> None:

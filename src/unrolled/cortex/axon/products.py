@@ -28,6 +28,8 @@ def change(net: "Network", path: Path, state: Any, rate: float = 1.0) -> Tensor:
     """Change of a path's linear weights `[send, recv]`, summed over data, by its rule (fact sheet, section 5.7)."""
     if path.rule is not None:
         dwt = path.rule(net, path, state)
+    elif (own := path.recv.kind.dwt(net, path, state)) is not None:
+        dwt = own
     elif path.recv.kind.is_target:
         dwt = target(net, path, state)
     else:
