@@ -10,13 +10,16 @@ from torch import Tensor
 
 SIXTEEN_BIT = (torch.bfloat16, torch.float16)
 
+WRONG = ("WeightNormInterface",)
+"""Operators of torch whose second derivative is wrong without an error (`gradgradcheck` fails, torch 2.13)."""
+
 
 @dataclass(frozen=True)
 class GraphFacts:
     """Read from the graph of a loss.
 
     Attributes:
-        custom: names of custom `autograd.Function`s. Nothing tells whether their `backward` can itself be
+        custom: names of custom `autograd.Function`s, and of `WRONG`. Nothing tells whether their `backward` can itself be
             differentiated: one that calls a kernel, or is once-differentiable and sits last, gives a Hessian-vector
             product that lacks terms, without any error.
         sixteen_bit: part of the computation ran in a 16-bit format (autocast, or 16-bit parameters).
@@ -43,6 +46,8 @@ def graph_facts(loss: Tensor) -> GraphFacts:
     for node in _nodes([loss]):
         if isinstance(node, torch.autograd.function.BackwardCFunction):
             custom.add(type(node).__name__.removesuffix("Backward"))
+        elif type(node).__name__.startswith(WRONG):
+            custom.add(type(node).__name__)
         low = low or any(made.dtype in SIXTEEN_BIT for made in getattr(node, "_input_metadata", ()))
     if "CheckpointFunction" in custom:
         raise ValueError(

@@ -25,7 +25,7 @@ from unrolled.instruments.curvature.vectors import Vector, directions, group_inn
 
 METHODS = ("auto", "jet", "double_backward", "forward_over_reverse", "finite_difference", "one_sided")
 
-TRUST_CUSTOM = 0.05
+TRUST_CUSTOM = 0.01
 """`auto` keeps a product through custom autograd functions that is this close to a central difference."""
 
 
@@ -238,9 +238,10 @@ def _by_jet(objective: Objective, step: Step) -> Sums:
             update = {name: v for name, v in zip(objective.names, vector) if v is not None}
             with objective.replay(b):
                 made = jet(objective.model, objective.call, update, batch)
-            count = objective.counted(b, made.count)
-            quads[j] += made.quad * count
-            gain += made.gain * count if j in step.whole else 0.0
+            objective.counted(b, made.count)
+            _, slope, bend = made.sums  # not the means: a micro-batch may count nothing
+            quads[j] += bend
+            gain += slope if j in step.whole else 0.0
         if step.decay is not None and any(step.decay):  # a plain gradient costs less than another pass
             decay += _with_decay(double_backward(objective, b, ()).grads, objective, step)
     return Sums(
