@@ -1,4 +1,4 @@
-"""Run the benchmarks: `python -m benchmarks [NAME ...]`, all of them by default."""
+"""Run the benchmarks: `python -m benchmarks [NAME ...] [--options of one]`, all of them by default."""
 
 import importlib
 import pkgutil
@@ -10,14 +10,19 @@ NAMES = [module.name for module in pkgutil.iter_modules(benchmarks.__path__) if 
 
 
 def main() -> int:
-    wanted = sys.argv[1:] or NAMES
+    words = sys.argv[1:]
+    wanted = [word for word in words if not word.startswith("-")] or NAMES
+    options = [word for word in words if word.startswith("-")]
+    if options and len(wanted) != 1:
+        print(f"options ({' '.join(options)}) belong to one benchmark: name it", file=sys.stderr)
+        return 2
     unknown = [name for name in wanted if name not in NAMES]
     if unknown:
         print(f"no benchmark {', '.join(unknown)}; there are {', '.join(NAMES)}", file=sys.stderr)
         return 2
     for name in wanted:
         print(f"== {name}", flush=True)
-        importlib.import_module(f"benchmarks.{name}").main([])
+        importlib.import_module(f"benchmarks.{name}").main(options)
     return 0
 
 

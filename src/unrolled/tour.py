@@ -7,6 +7,7 @@ import sys
 import time
 from pathlib import Path
 
+import torch
 from rich.text import Text
 
 from unrolled.cli._console import complain, out, say, short
@@ -30,6 +31,7 @@ def main(root: str = "runs") -> int:
         The exit code: 0 done, 2 an error, 130 interrupted.
     """
     began = time.monotonic()
+    torch.set_num_threads(1)  # models this small only wait for a second thread
     say(f"the tour: {', '.join(STUDIES)}; about three minutes on two cores, Ctrl-C is safe")
     try:
         runs = [_run(name, root) for name in STUDIES]

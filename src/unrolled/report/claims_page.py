@@ -51,7 +51,7 @@ def record(run: Run | str | Path, folder: str | Path = "docs/claims") -> Path:
         "title": (study.module.__doc__ or "").strip().partition("\n")[0],
         "paper": {"title": paper.title, "authors": paper.authors, "year": paper.year, "arxiv": paper.arxiv},
         "preset": preset,
-        "command": text.command(environment.get("command", [])),
+        "command": text.command(_anywhere(environment.get("command", []))),
         "date": time.strftime("%Y-%m-%d", time.gmtime(status.get("ended", status.get("time", 0)))),
         "seconds": round(status["ended"] - status["created"], 1) if "ended" in status else None,
         "environment": {key: environment[key] for key in KEPT if key in environment},
@@ -62,6 +62,17 @@ def record(run: Run | str | Path, folder: str | Path = "docs/claims") -> Path:
     path.parent.mkdir(parents=True, exist_ok=True)
     atomic.write_json(path, value)
     return path
+
+
+def _anywhere(words: list[str]) -> list[str]:
+    """A command without `--runs FOLDER`, which is a place on one machine.
+
+    Example:
+        >>> _anywhere(["unrolled", "run", "a", "--runs", "/tmp/x", "--seeds", "5"])
+        ['unrolled', 'run', 'a', '--seeds', '5']
+    """
+    after = ["", *words]
+    return [word for before, word in zip(after, words) if "--runs" not in (before, word)]
 
 
 def page(folder: str | Path = "docs/claims") -> str:
