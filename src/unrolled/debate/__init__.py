@@ -16,7 +16,12 @@ from typing import TYPE_CHECKING
 from unrolled._lazy import attach
 
 if TYPE_CHECKING:
+    from unrolled.debate._debate import Debate as Debate
+    from unrolled.debate._debate import DebateResult as DebateResult
     from unrolled.debate._fit import fit as fit
+    from unrolled.debate.agents import LLM as LLM
+    from unrolled.debate.agents import Recorded as Recorded
+    from unrolled.debate.agents import Scripted as Scripted
     from unrolled.debate.fj import FJ as FJ
     from unrolled.debate.importers._load import load as load
     from unrolled.debate.log import DebateLog as DebateLog
@@ -32,9 +37,11 @@ if TYPE_CHECKING:
 
 __getattr__, __dir__, __all__ = attach(
     __name__,
-    submodules=("fj", "importers", "log", "measures", "naive", "result"),
+    submodules=("agents", "fj", "importers", "log", "measures", "naive", "result"),
     names={
+        "Debate": "_debate",
         "DebateLog": "log",
+        "DebateResult": "_debate",
         "FJ": "fj",
         "FJFit": "result",
         "FJFits": "result",
@@ -42,7 +49,10 @@ __getattr__, __dir__, __all__ = attach(
         "alignment": "measures",
         "ambiguity": "measures",
         "confidence": "measures",
+        "LLM": "agents",
         "Question": "log",
+        "Recorded": "agents",
+        "Scripted": "agents",
         "fit": "_fit",
         "load": "importers",
         "relative_confidence": "measures",

@@ -100,12 +100,21 @@ def study(config: Config, run: Run) -> list[Claim]:
     used = [f for f in fits if f.transitions and not math.isnan(f.mse)]
     mse = sum(f.mse * f.transitions for f in used) / max(1, sum(f.transitions for f in used))
     simple = debate.baselines(log)
-    claims = [Claim(
-        "fit", "FJ dynamics describe the next round (one-step mean squared error)", paper=0.00198,
-        ours=mse, status="reproduced" if mse <= 0.00198 + 0.00026 else "not reproduced",
-        note=f"persistence {simple['persistence']:.5f}, half self half peers {simple['half']:.5f} (FJ contains both, so "
-        f"beating them is no evidence); the paper's models and questions are others; {told}", source="table 1", **common,
-    )]  # fmt: skip
+    statement = "FJ dynamics describe the next round (one-step mean squared error)"
+    if log.kind == "generated":
+        why = f"the generated log is FJ by construction (here {mse:.2g}, persistence {simple['persistence']:.2g})"
+        command = "unrolled run debate-recorded --path LOG"
+        claims = [
+            Claim.not_attempted(
+                "fit", statement, why=why, command=command, paper=0.00198, source="table 1", **common
+            )
+        ]
+    else:
+        claims = [Claim(
+            "fit", statement, paper=0.00198, ours=mse, status="reproduced" if mse <= 0.00198 + 0.00026 else "not reproduced",
+            note=f"persistence {simple['persistence']:.5f}, half self half peers {simple['half']:.5f} (FJ contains both, so "
+            f"beating them is no evidence); the paper's models and questions are others; {told}", source="table 1", **common,
+        )]  # fmt: skip
     if systems is not None:
         error = torch.tensor([float((fits[q].gamma - systems[q].gamma).abs().median()) for q in good])
         claims.append(Claim(

@@ -10,7 +10,7 @@ from typing import Any
 from unrolled.debate.importers import cascade, inspect, messages, table
 from unrolled.debate.log import DebateLog
 
-KINDS = ("csv", "messages", "inspect", "cascade")
+KINDS = ("csv", "messages", "inspect", "cascade", "trace")
 
 
 def load(
@@ -30,6 +30,8 @@ def load(
       it becomes a certain belief. The question's own "A) ..." lines give the options.
     * `"inspect"`: an inspect_ai log, `.json` or `.eval`, whose assistant messages carry metadata agent, round and belief.
     * `"cascade"`: MAS-Cascade beliefs: a `<item>_beliefs.csv`, or a folder of `belief_after_item_<item>_round<N>.csv`.
+
+    * `"trace"`: what `Debate` writes.
 
     What cannot be read stays missing (NaN) and is counted; it is never made uniform.
 
@@ -66,6 +68,10 @@ def load(
         log = table.read(place)
     elif kind == "cascade":
         log = cascade.read(place)
+    elif kind == "trace":
+        from unrolled.debate import _store
+
+        log = _store.read(place)
     else:
         log = (messages if kind == "messages" else inspect).read(place, answer)
     for question in log.questions:
@@ -108,4 +114,6 @@ def _kind(place: Path) -> str:
 
 
 def _kind_of_json(start: str) -> str:
+    if start.startswith('{"unrolled_debate"'):
+        return "trace"
     return "inspect" if '"eval"' in start and '"version"' in start else "messages"
