@@ -2,7 +2,7 @@
 
 >>> from unrolled.cli import VERBS
 >>> " ".join(VERBS)
-'list run sweep resume runs report view check'
+'list run sweep resume runs report view check debate'
 """
 
 import importlib
@@ -20,6 +20,7 @@ VERBS = {
     "report": "print a run's claims and write its report.html",
     "view": "look at runs in the browser",
     "check": "test a system of your own against the contract",
+    "debate": "fit, run and audit debates of agents",
 }
 
 
