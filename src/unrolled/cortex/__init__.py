@@ -15,6 +15,6 @@ if TYPE_CHECKING:
 
 __getattr__, __dir__, __all__ = attach(
     __name__,
-    submodules=("axon", "kinase", "tasks", "td"),
+    submodules=("axon", "kinase", "tasks", "td", "thalamus"),
     names={"Network": "network", "ThetaCycle": "theta"},
 )

@@ -10,6 +10,10 @@ import torch
 from torch import Tensor
 
 from unrolled.core.seeds import generator
+from unrolled.cortex import thalamus
+from unrolled.cortex.axon.sheets import Rule
+from unrolled.cortex.network import Network
+from unrolled.cortex.theta import ThetaCycle
 
 LETTERS = "BTSXVPE"
 GRAMMAR: dict[int, tuple[tuple[str, int], ...]] = {
@@ -24,6 +28,25 @@ GRAMMAR: dict[int, tuple[tuple[str, int], ...]] = {
 """State -> (letter, next state), all equally likely; 7 is the end, after which a new string begins (section 5.11)."""
 
 END = 7
+TRIALS, DATA = 196, 16
+"""Trials an epoch, of which so many go side by side (rounded up: 13 x 16 = 208)."""
+
+SHEET = (
+    Rule("Layer", {"inhib.nominal": 0.15, "decay.act": 0.0, "decay.glong": 0.0}, "sequences: nothing is forgotten"),
+    Rule("Layer", {"sahp.ca_tau": 10.0}, "slow adaptation over ten trials"),
+    Rule(".input", {"inhib.layer.gi": 0.9}, "inputs are inhibited less"),
+    Rule(".ct", {"inhib.layer.gi": 2.1}, "more NMDA and recurrence need more inhibition"),
+    Rule(".ct", {"nmda.ge": 0.007, "nmda.tau": 200.0}, "NMDA that outlasts a trial: key"),
+    Rule(".pulvinar", {"inhib.layer.gi": 0.75}, "a small layer"),
+    Rule("Path", {"lrate": 0.03, "dwt.ca_p_scale": 0.95, "dwt.learn_thr": 0.2}, "0.95 keeps weights from creeping up"),
+    Rule("Path", {"swts.spct": 1.0, "swts.rate": 0.01}, "deep networks"),
+    Rule(".context", {"lrate": 0.02, "dwt.learn_thr": 0.0}, "context learns slower"),
+    Rule(".back", {"scale.rel": 0.2}, "top-down is weak"),
+    Rule(".ct_self_context", {"scale.rel": 0.5}, "its own context counts half as much as the superficial one's"),
+    Rule(".ct_self_maintenance", {"scale.abs": 0.5}, "more of it and it never lets go"),
+    Rule(".from_pulvinar", {"scale.rel": 0.1}, "the pulvinar teaches, it does not drive"),
+)  # fmt: skip
+"""Axon's parameters of its grammar simulation (cortex fact sheet, section 5.11)."""
 
 
 class Stream(NamedTuple):
@@ -128,3 +151,62 @@ def chance(trials: int = 20_000, rng: int | torch.Generator = 0) -> dict[str, fl
         "constant": float(allowed.mean(0).max()),
         "last letter": per_letter / trials,
     }
+
+
+def network(
+    theta: ThetaCycle | None = None,
+    *,
+    seed: int = 0,
+    hidden: int = 10,
+    timing: bool = True,
+    context: bool = True,
+    dtype: torch.dtype = torch.float32,
+) -> Network:
+    """Input and its pulvinar, a superficial and a CT layer: the circuit that predicts the next letter.
+
+    Args:
+        theta: by default 150 + 50 ms.
+        seed: of the weights.
+        hidden: side of the hidden layers.
+        timing: superficial neurons learn when their own response says so (section 5.9); else at the end of the trial.
+        context: False is the control: CT receives no context, neither of the layer above nor of its own.
+        dtype: float32, or float64 for tests.
+
+    Example:
+        >>> network()
+        Network(Input 1x7 input, InputP 1x7 pulvinar, Hidden 10x10 super, HiddenCT 10x10 ct; 7 paths)
+    """
+    net = Network(theta, seed=seed, dtype=dtype)
+    net.layer("Input", (1, len(LETTERS)), kind="input")
+    relay = thalamus.pulvinar(net, "InputP", "Input", thalamus.Pulvinar(drive_scale=0.2))
+    sup = thalamus.Super(timing=thalamus.Timing(learn_cycles=20) if timing else None)
+    above, ct = thalamus.super_ct(
+        net, "Hidden", (hidden, hidden), sup, thalamus.CT(ge_gain=2.0 if context else 0.0, decay_tau=50.0)
+    )
+    thalamus.ct_self(net, ct)
+    net.connect("Input", above)
+    thalamus.connect_pulvinar(net, above, ct, relay)
+    net.apply(SHEET)
+    return net
+
+
+class Epoch(NamedTuple):
+    """How an epoch went."""
+
+    error: float
+    """Share of trials whose most active pulvinar unit in the minus phase is no grammatical letter."""
+    activity: dict[str, float]
+    """Layer -> mean Act at the end of the trial, averaged over trials."""
+
+
+def epoch(net: Network, shown: Stream, start: int, trials: int, *, learn: bool = True) -> Epoch:
+    """Show `trials` letters of each stream from `start` on, and count predictions made before each was driven in."""
+    errors, activity = 0, dict.fromkeys(net.layers, 0.0)
+    for t in range(start, start + trials):
+        trial = net.present(shown.patterns(t))
+        errors += int((~correct(net.read(trial, "InputP", "ActM").flatten(1), shown.allowed[t])).sum())
+        for name in activity:
+            activity[name] += float(net.read(trial, name, "Act").mean()) / trials
+        if learn:
+            net.learn(trial)
+    return Epoch(errors / (trials * shown.letters.shape[1]), activity)
