@@ -6,7 +6,9 @@ import sys
 
 import benchmarks
 
-NAMES = [module.name for module in pkgutil.iter_modules(benchmarks.__path__) if not module.name.startswith("_")]
+NAMES = [
+    module.name for module in pkgutil.iter_modules(benchmarks.__path__) if not module.name.startswith("_")
+]
 
 
 def main() -> int:
