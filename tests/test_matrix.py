@@ -19,6 +19,7 @@ from torch import nn
 import unrolled as un
 from unrolled import instruments, optim, toys
 from unrolled.core import check_system, rollout, tree
+from unrolled.debate import FJ
 from unrolled.instruments import Reading
 
 F64 = torch.float64
@@ -97,6 +98,12 @@ def hopfield():
     )
 
 
+def debate():
+    S = normal(2, 3, 4, seed=4).softmax(-1)
+    fj = FJ([0.5, 0.2, 0.1], [0.25, 0.5, 0.4], [[0, 0.7, 0.3], [0.6, 0, 0.4], [0.9, 0.1, 0]])
+    return Row(fj, S, steps=80, decoder=lambda belief: belief.log(), output="logits")
+
+
 SYSTEMS = {
     "LinearMap": lambda: Row(toys.LinearMap(normal(4, 4) / 4, normal(4, seed=1)), normal(2, 4, seed=2)),
     "LogisticMap": lambda: Row(toys.LogisticMap(3.3), torch.tensor([0.3, 0.6], dtype=F64)),
@@ -107,11 +114,11 @@ SYSTEMS = {
     "sgd": lambda: descent(optim.sgd, lr=0.05, momentum=0.9),
     "adam": lambda: descent(optim.adam, lr=0.05),
     "muon": lambda: descent(optim.muon, lr=0.05),
+    "FJ": debate,
 }
 
 PENDING = {
     "cortex": "its rows come with its systems",
-    "debate": "its rows come with its systems",
     "sbml": "its rows come with its systems",
     "looped": "its rows come with its systems",
     "latent": "its rows come with its systems",
@@ -150,6 +157,7 @@ NO_SENSE = {
     ("spectrum", "MovingAverage"): "a step overwrites its state, so there is no derivative",
     ("influence", "MovingAverage"): "a step overwrites its state, so there is no derivative",
     ("influence", "Hopfield"): "a sign passes no gradient, and small changes of +-1 units mean nothing",
+    ("curvature", "FJ"): "it descends no loss",
     ("curvature", "LinearMap"): "it descends no loss",
     ("curvature", "LogisticMap"): "it descends no loss",
     ("curvature", "Hopfield"): "its energy is not descended along a gradient",
