@@ -76,12 +76,13 @@ class Cycle:
             new(2, data, n),
         )
         self.gi, self.ca_in, self.v_old = new(2, data, n), new(3, data, n), new(data, n)
-        self.ge_syn = new(data, n)
+        self.ge_syn, self.maintenance = new(data, n), new(data, n)
         self.views = {x.name: self._view(x.part) for x in net.layers.values()} if fused.c.kinds else {}
 
     def _view(self, part: slice) -> dict[str, Tensor]:
         made = {name: row[:, part] for name, row in self.row.items()}
-        return made | {"GeSyn": self.ge_syn[:, part], "SSGiDend": self.gi[1][:, part]}
+        scratch = {"GeSyn": self.ge_syn, "SSGiDend": self.gi[1], "GMaintRaw": self.maintenance}
+        return made | {name: x[:, part] for name, x in scratch.items()}
 
     # -- in and out
 
@@ -129,6 +130,7 @@ class Cycle:
         self._gather()
         self._inhibit(moment.plus)
         if c.kinds:
+            self.row["GeExt"].zero_()
             for layer in c.kinds:
                 layer.kind.drive(self.views[layer.name], self.views.__getitem__, moment)
         self._conductances()
@@ -205,6 +207,9 @@ class Cycle:
         if "inhibitory" in self.ring:
             ring = self.ring["inhibitory"]
             torch.addcmul(ring[self.cycles % len(ring)], r["GiSynPaths"], c.gi_keep, out=r["GiSynPaths"])
+        if "maintenance" in self.ring:
+            ring = self.ring["maintenance"]
+            self.maintenance.copy_(ring[self.cycles % len(ring)])
 
     def _inhibit(self, plus: bool) -> None:
         """Section 5.3: pools, then the neurons in them."""
@@ -274,7 +279,7 @@ class Cycle:
         if self.any_clamped:
             ge.lerp_(self.ext, self.clamped)
         if c.kinds:
-            r["GeExt"].lerp_(self.ext, self.clamped)
+            r["GeExt"].lerp_(self.ext, self.clamped)  # kinds may have set the others
         else:
             r["GeExt"].copy_(self.ext)
 

@@ -83,7 +83,8 @@ class Kind:
     def drive(self, view: View, others: Callable[[str], View], moment: Moment) -> None:
         """After synaptic input and inhibition, before conductances: may change `GeRaw`, `GeSyn`, `SSGiDend`, `GeExt`.
 
-        `GeRaw` goes on to NMDA, `GeSyn` to Ge, and `GeExt` to the inhibition of the next cycle.
+        `GeRaw` goes on to NMDA, `GeSyn` to Ge, and `GeExt` to the inhibition of the next cycle. `GMaintRaw` is what
+        arrived along maintenance paths. `others(name)` is another layer's view, as the cycle before left it.
         """
 
     def spiked(self, view: View, others: Callable[[str], View], moment: Moment) -> None:
@@ -97,8 +98,12 @@ class Kind:
 
     @property
     def acts(self) -> bool:
-        """Whether the kind does anything within a cycle; others cost nothing."""
-        return type(self).drive is not Kind.drive or type(self).spiked is not Kind.spiked
+        """Whether the kind does anything within a cycle; the others cost nothing."""
+        mine = type(self)
+        return any(
+            getattr(mine, name) is not getattr(Kind, name)
+            for name in ("drive", "spiked", "minus_started", "minus_ended")
+        )
 
 
 INPUT = Kind(

@@ -65,7 +65,7 @@ class Naive:
         paths = {name: dict(p) for name, p in state["paths"].items()}
         for name, layer in net.layers.items():
             if layer.kind.acts:  # kinds write in place
-                layers[name] |= {v: layers[name][v].clone() for v in layer.kind.variables()}
+                layers[name] = {v: x.clone() for v, x in layers[name].items()}
 
         if moment.first and moment.phase == "minus":
             for name, layer in net.layers.items():
@@ -82,7 +82,12 @@ class Naive:
             self.inhibit(layer, layers[name], pools[name], moment)
         others = layers.__getitem__
         for name, layer in net.layers.items():
-            self.conductances(layer, layers[name], others, moment)
+            layers[name]["GeExt"] = torch.zeros_like(layers[name]["GeExt"])
+            if layer.kind.acts:  # sees what the others did in the cycle before
+                layers[name] |= {v: layers[name][v].clone() for v in ("GeRaw", "GeSyn", "SSGiDend")}
+                layer.kind.drive(layers[name], others, moment)
+        for name, layer in net.layers.items():
+            self.conductances(layer, layers[name], moment)
             self.membrane(layer, layers[name])
             self.calcium(layer, layers[name], moment, cycle)
         for name, layer in net.layers.items():
@@ -179,14 +184,9 @@ class Naive:
         gain = layer.params.dend.ssgi if layer.kind.slow_inhibited else 0.0
         s["SSGiDend"] = gain * ssgi.repeat_interleave(per_pool, -1)
 
-    def conductances(self, layer: Layer, s: Vars, others: Any, moment: Moment) -> None:
+    def conductances(self, layer: Layer, s: Vars, moment: Moment) -> None:
         """Section 5.4: every channel, from the potentials of the previous cycle."""
         c, vm, vd = layer.params, s["Vm"], s["VmDend"]
-        s["GeExt"] = torch.zeros_like(s["GeExt"])
-        if layer.kind.acts:
-            s |= {v: s[v].clone() for v in ("GeRaw", "GeSyn", "SSGiDend")}
-            layer.kind.drive(s, others, moment)
-
         s["GnmdaSyn"] = c.nmda.bind(s["GnmdaSyn"], s["GeRaw"])
         s["GnmdaLrn"] = c.learn_nmda.bind(s["GnmdaLrn"], s["GeRaw"])
         g_nmda = c.nmda.conductance(s["GnmdaSyn"], vd)
