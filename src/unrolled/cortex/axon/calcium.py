@@ -23,13 +23,13 @@ class SpikeCa:
     syn: float = 8.0
     """CaSyn per spike; 8 to 12."""
     syn_tau: float = 30.0
-    """Time constant of CaSyn, ms."""
+    """Time constant of CaSyn, ms; at least 1, 30 in Axon."""
     m_tau: float = 5.0
-    """Time constant of CaM, ms."""
+    """Time constant of CaM, ms; 2 to 5."""
     p_tau: float = 40.0
     """Time constant of CaP, ms; 40 for a 200-ms theta cycle, in proportion for longer ones."""
     d_tau: float = 40.0
-    """Time constant of CaD, ms; as CaP."""
+    """Time constant of CaD, ms; as CaP, 40 to 80."""
 
     def __post_init__(self) -> None:
         validate(self)
@@ -57,11 +57,11 @@ class LearnCa:
     """
 
     norm: float = 80.0
-    """Calcium that counts as 1; above 0."""
+    """Calcium that counts as 1, dimensionless; above 0, 80 in Axon."""
     spike_vgcc: float = 35.0
     """VGCC calcium per spike; 0 to 60."""
     vgcc_tau: float = 10.0
-    """Decay of VGCC calcium, ms."""
+    """Decay of VGCC calcium, ms; at least 1, 10 in Axon."""
     pos_bias: float = 1.0
     """Factor of LearnCaP in CaDiff; 0.95 to 1.05."""
     m_tau: float = 2.0
@@ -69,11 +69,11 @@ class LearnCa:
     p_tau: float = 40.0
     """Time constant of LearnCaP, ms; 40 for a 200-ms theta cycle, in proportion for longer ones."""
     d_tau: float = 40.0
-    """Time constant of LearnCaD, ms; as LearnCaP."""
+    """Time constant of LearnCaD, ms; as LearnCaP, 40 to 80."""
     etrace_tau: float = 4.0
     """Time constant of the eligibility trace, ms; 2 to 4."""
     etrace_scale: float = 0.0
-    """How much eligibility scales learning; 0 (off) to 0.5."""
+    """Factor of eligibility in learning, dimensionless; 0 (off) to 0.5."""
 
     def __post_init__(self) -> None:
         validate(self)

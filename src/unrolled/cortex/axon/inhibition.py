@@ -40,21 +40,21 @@ class FSFFFB:
     on: bool = True
     """Off gives no inhibition at all."""
     gi: float = 1.0
-    """Overall gain; 0.9 for inputs, 1.0 to 1.1 for hidden layers, 1.3 and more for very sparse ones, 2.2 for CT."""
+    """Overall gain, dimensionless; 0.9 for inputs, 1.0 to 1.1 for hidden layers, 1.3 and more for very sparse ones, 2.2 for CT."""
     fb: float = 1.0
     """Gain of feedback (the pool's own spikes) relative to feed-forward input; 0.5 to 4."""
     ss: float = 30.0
-    """Gain of slow-spiking inhibition."""
+    """Gain of slow-spiking inhibition, dimensionless; 0 or more, 30 in Axon."""
     fs_tau: float = 6.0
-    """Decay of fast-spiking activity, ms."""
+    """Decay of fast-spiking activity, ms; at least 1, 6 in Axon."""
     ssf_tau: float = 20.0
-    """Decay of facilitation, ms."""
+    """Decay of facilitation, ms; at least 1, 20 in Axon."""
     ssi_tau: float = 50.0
-    """Time constant of slow-spiking activity, ms."""
+    """Time constant of slow-spiking activity, ms; at least 1, 50 in Axon."""
     fs0: float = 0.1
-    """Fast-spiking activity without effect."""
+    """Fast-spiking activity without effect, dimensionless; 0 to 1, 0.1 in Axon."""
     clamp_ext_min: float = 0.05
-    """Mean external drive above which a clamped pool is inhibited by the drive alone."""
+    """Mean external drive, in units of gbar, above which a clamped pool is inhibited by the drive alone; 0 to 1."""
 
     def __post_init__(self) -> None:
         validate(self)
@@ -91,15 +91,15 @@ class Inhibition:
     adapt: bool = False
     """Adapt the gain of inhibition to keep the layer near `nominal`."""
     offset: float = 0.0
-    """Added to `nominal` for the target of `adapt`, as a proportion."""
+    """Added to `nominal` for the target of `adapt`, as a proportion; 0 to 1."""
     hi_tol: float = 0.0
-    """Tolerance above the target, as a proportion of it."""
+    """Tolerance above the target, as a proportion of it; 0 to 1."""
     lo_tol: float = 0.8
-    """Tolerance below the target, as a proportion of it."""
+    """Tolerance below the target, as a proportion of it; 0 to 1."""
     adapt_rate: float = 0.1
-    """Step per unit of relative error."""
+    """Step per unit of relative error, dimensionless; 0.05 to 0.1."""
     adapt_max: float = 0.01
-    """Largest step."""
+    """Largest step, dimensionless; 0 to 0.1."""
 
     def __post_init__(self) -> None:
         validate(self)

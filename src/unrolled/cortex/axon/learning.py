@@ -31,11 +31,11 @@ class RLRate:
     diff: bool = True
     """Scale by the neuron's own error."""
     spike_thr: float = 0.1
-    """CaP or CaD below which the error factor is `least`."""
+    """CaP or CaD below which the error factor is `least`; 0 to 1."""
     diff_thr: float = 0.02
-    """Error below which the error factor is `least`."""
+    """Error CaP - CaD below which the error factor is `least`; 0 to 1."""
     least: float = 0.001
-    """Smallest error factor."""
+    """Smallest error factor, 0 to 1."""
 
     def __post_init__(self) -> None:
         validate(self)
@@ -64,7 +64,7 @@ class Window:
     """Which neurons learn, and over which stretch credit is summed (fact sheet, section 5.7)."""
 
     thr: float = 0.1
-    """CaD at the learning cycle above which a hidden neuron learns."""
+    """CaD at the learning cycle above which a hidden neuron learns; 0 to 1."""
     cycles: int = 160
     """Length of the credit window, ms, a multiple of 10; it ends with the last complete bin but one."""
 
@@ -85,7 +85,7 @@ class DWt:
     ca_p_scale: float = 1.0
     """Factor of the synaptic CaP into targets; 0.95 to 1.05."""
     sub_mean: float = 0.0
-    """How much of the mean change per receiver (over synapses that change) is subtracted, 0 to 1."""
+    """Proportion of the mean change per receiver (over synapses that change) that is subtracted, 0 to 1."""
     syn_tau: float = 1.0
     """Time constant of credit, in theta cycles; 1 is this cycle's credit alone."""
 

@@ -25,41 +25,41 @@ class Membrane:
     SIGNED: ClassVar[tuple[str, ...]] = ("e_e", "e_l", "e_i", "e_k", "v_init", "v_min", "v_max")
 
     c: float = 281.0
-    """Capacitance of the soma, pF."""
+    """Capacitance of the soma, pF; above 0, 281 in Axon."""
     c_dend: float = 500.0
-    """Capacitance of the dendrite, pF; slower than the soma."""
+    """Capacitance of the dendrite, pF; above 0, 500 in Axon, so slower than the soma."""
     g_e: float = 100.0
     """Excitatory conductance at Ge = 1, nS."""
     g_l: float = 20.0
-    """Leak conductance, nS."""
+    """Leak conductance, nS; 0 or more, 20 in Axon."""
     g_i: float = 100.0
     """Inhibitory conductance at Gi = 1, nS."""
     g_k: float = 100.0
     """Potassium conductance at Gk = 1, nS."""
     e_e: float = 0.0
-    """Reversal of excitation, mV."""
+    """Reversal of excitation, mV; -100 to 100, 0 in Axon."""
     e_l: float = -70.0
-    """Reversal of the leak, the resting potential, mV."""
+    """Reversal of the leak, the resting potential, mV; -100 to 0, -70 in Axon."""
     e_i: float = -90.0
-    """Reversal of inhibition, mV."""
+    """Reversal of inhibition, mV; -100 to 0, -90 in Axon."""
     e_k: float = -90.0
-    """Reversal of potassium, mV."""
+    """Reversal of potassium, mV; -100 to 0, -90 in Axon."""
     v_init: float = -70.0
-    """Potential at the start and what decay between trials goes to, mV."""
+    """Potential at the start and what decay between trials goes to, mV; -100 to 0."""
     v_min: float = -100.0
-    """Lower bound of both potentials, mV."""
+    """Lower bound of both potentials, mV; below `v_max`, -100 in Axon."""
     v_max: float = 0.0
-    """Upper bound of both potentials, mV."""
+    """Upper bound of both potentials, mV; 0 in Axon."""
     max_current: float = 28100.0
     """Bound of the net current, pA: the capacitance times 100 mV/ms."""
     ge_tau: float = 5.0
-    """Decay of excitatory (AMPA) synaptic conductance, ms."""
+    """Decay of excitatory (AMPA) synaptic conductance, ms; at least 1, 5 in Axon."""
     gi_tau: float = 7.0
-    """Decay of inhibitory (GABA-A) synaptic conductance, ms."""
+    """Decay of inhibitory (GABA-A) synaptic conductance, ms; at least 1, 7 in Axon."""
     int_tau: float = 40.0
-    """Time constant of ActInt, the activity over a phase, ms; three times faster in the plus phase."""
+    """Time constant of ActInt, the activity over a phase, ms; at least 3, 40 in Axon. Three times faster in the plus phase."""
     long_tau: float = 20.0
-    """Time constant of ActAvg, the activity over many trials, in trials."""
+    """Time constant of ActAvg, the activity over many trials, in trials; at least 1, 20 in Axon."""
 
     def __post_init__(self) -> None:
         validate(self)
@@ -92,9 +92,9 @@ class Dendrite:
     g_exp: float = 0.2
     """Strength of the exponential spike current relative to the soma; 0.2 to 0.5."""
     g_r: float = 3.0
-    """Extra leak while refractory, in units of the leak; 3 to 6."""
+    """Extra leak while refractory, relative to the leak; 3 to 6."""
     ssgi: float = 2.0
-    """Gain of slow (somatostatin) inhibition on the dendrite; 0 to 2. Input and target layers have none."""
+    """Factor of slow (somatostatin) inhibition on the dendrite; 0 to 2. Input and target layers have none."""
 
     def __post_init__(self) -> None:
         validate(self)
@@ -114,21 +114,21 @@ class Spiking:
     SIGNED: ClassVar[tuple[str, ...]] = ("thr", "v_r", "exp_thr")
 
     thr: float = -50.0
-    """Threshold of the exponential current, mV."""
+    """Threshold of the exponential current, mV; -100 to 0, -50 in Axon."""
     exp_slope: float = 2.0
     """Slope of the exponential current, mV; 0.5 to 5."""
     exp_thr: float = -10.0
-    """Potential at which a spike is counted, mV."""
+    """Potential at which a spike is counted, mV; above `thr`, -10 in Axon."""
     v_r: float = -70.0
-    """Potential after a spike, mV."""
+    """Potential after a spike, mV; -100 to 0, -70 in Axon."""
     tr: int = 3
     """Refractory period, ms; 1 to 5."""
     r_tau: float = 1.6667
-    """Time constant of the fall to `v_r` while refractory, ms."""
+    """Time constant of the fall to `v_r` while refractory, ms; at least 1, 1.6667 in Axon."""
     max_hz: float = 180.0
     """Firing rate at which Act is 1, Hz."""
     isi_tau: float = 5.0
-    """Time constant of the average interval, in spikes."""
+    """Time constant of the average interval, in spikes; at least 1, 5 in Axon."""
     act_dt: float = 100.0 / 281.0
     """Rate at which Act follows the interval, 1/ms; 0 to 1."""
 
@@ -178,7 +178,7 @@ class Clamp:
     """How an external pattern drives a layer (cortex fact sheet, section 5.4)."""
 
     ge: float = 0.8
-    """Excitatory conductance of a clamped value of 1; 1.5 for inputs, 0.8 for targets."""
+    """Excitatory conductance of a clamped value of 1, in units of gbar; 1.5 for inputs, 0.8 for targets."""
 
     def __post_init__(self) -> None:
         validate(self)
@@ -189,11 +189,11 @@ class Decay:
     """What is forgotten between theta cycles (cortex fact sheet, section 5.6); proportions, 0 to 1."""
 
     act: float = 0.2
-    """Of activity, conductances, the soma's potential and inhibition; 0, 0.2, 0.5 or 1."""
+    """Proportion of activity, conductances, the soma's potential and inhibition; 0 to 1, usually 0, 0.2, 0.5 or 1."""
     glong: float = 0.6
-    """Of NMDA, GABA-B, VGCC and the dendrite's potential; 0 to 1."""
+    """Proportion of NMDA, GABA-B, VGCC and the dendrite's potential; 0 to 1."""
     ahp: float = 0.0
-    """Of the afterhyperpolarizations; usually 0."""
+    """Proportion of the afterhyperpolarizations; 0 to 1, usually 0."""
     gbufs: bool = False
     """Also clear what is on its way through synapses and delays."""
 

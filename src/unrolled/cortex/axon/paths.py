@@ -38,13 +38,13 @@ class PathParams:
     scale: Scale = field(default_factory=Scale)
     """Strength."""
     delay: int = 2
-    """Cycles a spike travels beyond the one it needs anyway; 0 to 10. A spike of cycle c arrives in c + delay + 1."""
+    """Number of cycles that a spike travels beyond the one it needs anyway; 0 to 10. A spike of cycle c arrives in c + delay + 1."""
     swts: SWt = field(default_factory=SWt)
     """Weights: start, bounds, slow adaptation."""
     learn: bool = True
     """Whether it learns at all."""
     lrate: float = 0.04
-    """Learning rate; 0.02 to 0.2."""
+    """Learning rate, dimensionless; 0.02 to 0.2."""
     dwt: DWt = field(default_factory=DWt)
     """Details of the weight change."""
 

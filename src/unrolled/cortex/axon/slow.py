@@ -17,15 +17,15 @@ class TrgAvg:
     on: bool = True
     """Scale synapses towards the targets; never for input and target layers."""
     low: float = 0.5
-    """Smallest target, relative to the layer's mean."""
+    """Smallest target, relative to the layer's mean; 0 to 1."""
     high: float = 2.0
-    """Largest target, relative to the layer's mean."""
+    """Largest target, relative to the layer's mean; 1 or more."""
     permute: bool = True
     """Give the initial targets, evenly spaced, to neurons in random order within the layer or sub-pool."""
     err_rate: float = 0.02
-    """How fast a neuron's target follows its error CaP - CaD, per trial."""
+    """How fast a neuron's target follows its error CaP - CaD, per trial; 0 to 0.1, 0.02 in Axon."""
     sub_mean: float = 1.0
-    """How much of the mean change of targets is subtracted, 0 to 1."""
+    """Proportion of the mean change of targets that is subtracted, 0 to 1."""
     scale_rate: float = 0.005
     """Rate of synaptic scaling per slow step; 0.005 small nets, 0.0002 large ones."""
     pool: bool = True

@@ -22,27 +22,27 @@ class SWt:
     mean: float = 0.5
     """Mean initial weight; 0.4 to 0.5."""
     var: float = 0.25
-    """Half width of the uniform initial spread; 0 to 0.4."""
+    """Half width of the uniform initial spread, in units of weight; 0 to 0.4."""
     spct: float = 0.5
     """Proportion of the spread that is structural, 0 to 1; 0.5 small nets, 1 deep nets, 0 into targets."""
     sym: bool = True
     """Start reciprocal paths as each other's transpose."""
     low: float = 0.2
-    """Lower bound of SWt."""
+    """Lower bound of SWt, a weight; 0 to 1."""
     high: float = 0.8
-    """Upper bound of SWt."""
+    """Upper bound of SWt, a weight; 0 to 1."""
     adapt: bool = True
     """Let SWt follow what is learned, slowly."""
     rate: float = 0.1
     """Rate of SWt per slow step; 0.1 small nets, 0.01 to 0.0002 larger ones."""
     sub_mean: float = 1.0
-    """How much of the mean change per receiver is subtracted from it, 0 to 1."""
+    """Proportion of the mean change per receiver that is subtracted from it, 0 to 1."""
     hi_mean_decay: float = 0.0008
     """Decay of LWt, per slow step and unit of mean weight above `hi_mean_thr`; 0 to 0.001."""
     hi_mean_thr: float = 0.5
-    """Mean weight of a receiver above which its weights decay."""
+    """Mean weight of a receiver above which its weights decay; 0 to 1."""
     gain: float = 6.0
-    """Steepness of contrast enhancement; 1 (off) to 6."""
+    """Steepness of contrast enhancement, dimensionless; 1 (off) to 6."""
 
     def __post_init__(self) -> None:
         validate(self)

@@ -27,9 +27,9 @@ class AK:
     mf: float = 0.075
     """Slope of the activation, 1/mV."""
     v_off: float = 2.0
-    """Offset of the activation, mV."""
+    """Offset of the activation, mV; -100 to 100, 2 in Axon."""
     v_max: float = -37.0
-    """Voltage above which it grows no further, mV."""
+    """Voltage above which it grows no further, mV; -100 to 0, -37 in Axon."""
 
     def __post_init__(self) -> None:
         validate(self)

@@ -23,15 +23,15 @@ class GABAB:
     gk: float = 0.015
     """Conductance per mV of rectified drive, in units of gbar K; 0 (off) to 0.02."""
     rise_tau: float = 45.0
-    """Time constant of the rise, ms; shorter than the decay."""
+    """Time constant of the rise, ms; at least 1 and shorter than the decay, 45 in Axon."""
     decay_tau: float = 50.0
-    """Time constant of the decay, ms."""
+    """Time constant of the decay, ms; at least 1, 50 in Axon."""
     base: float = 0.2
-    """Activation that is always there, 0 to 1."""
+    """Proportion of the activation that is always there, 0 to 1."""
     gi_spike: float = 10.0
-    """Inhibitory spikes per unit of Gi."""
+    """Inhibitory spikes per unit of Gi, dimensionless; 0 or more, 10 in Axon."""
     v_rest: float = -90.0
-    """Reversal of the channel, mV; it is open below and closes above."""
+    """Reversal of the channel, mV; -100 to 0, -90 in Axon. It drives nothing below and closes far above."""
 
     def __post_init__(self) -> None:
         validate(self)

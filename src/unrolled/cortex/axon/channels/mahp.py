@@ -37,11 +37,11 @@ class MAHP:
     gk: float = 0.05
     """Conductance, in units of gbar K; 0 (off) to 0.1."""
     off: float = -30.0
-    """Voltage of half activation, mV."""
+    """Voltage of half activation, mV; -100 to 0, -30 in Axon."""
     slope: float = 9.0
     """Slope of the activation, mV; not 0."""
     max_tau: float = 1000.0
-    """Inverse of the gate's rate per mV, ms."""
+    """Inverse of the gate's rate per mV, ms; at least 1, 1000 in Axon."""
     q10: float = 2.3 ** ((37.0 - 23.0) / 10.0)
     """Factor that takes the rates from 23 to 37 degrees; 3.2094."""
 

@@ -25,9 +25,9 @@ class SAHP:
     gk: float = 0.05
     """Conductance, in units of gbar K; 0 (off) to 1."""
     ca_tau: float = 5.0
-    """Time constant of its calcium, in theta cycles."""
+    """Time constant of its calcium, in theta cycles; at least 1, 5 in Axon."""
     off: float = 0.8
-    """Calcium of half activation, in the unit of CaD."""
+    """Calcium of half activation, in the unit of CaD; 0 to 1, 0.8 in Axon."""
     slope: float = 0.02
     """Slope of the activation, in the unit of CaD; not 0."""
 

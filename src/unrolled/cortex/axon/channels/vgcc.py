@@ -22,9 +22,9 @@ class VGCC:
     ge: float = 0.02
     """Conductance, in units of gbar per unit of calcium drive; 0 (off) to 0.12."""
     m_tau: float = 3.6
-    """Time constant of activation, ms."""
+    """Time constant of activation, ms; at least 1, 3.6 in Axon."""
     h_tau: float = 29.0
-    """Time constant of inactivation, ms."""
+    """Time constant of inactivation, ms; at least 1, 29 in Axon."""
 
     def __post_init__(self) -> None:
         validate(self)
