@@ -1,4 +1,5 @@
 import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -32,6 +33,11 @@ def unrolled(tmp_path, monkeypatch, capsys):
     return Screen(capsys)
 
 
+def _hear_interrupts():
+    """A background job is started deaf to Ctrl-C, and so would be the commands that these tests interrupt."""
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
 @pytest.fixture
 def process(tmp_path):
     """Starts a command in a process of its own."""
@@ -45,6 +51,7 @@ def process(tmp_path):
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,
+            preexec_fn=_hear_interrupts,
         )
         started.append(child)
         return child
