@@ -18,7 +18,7 @@ from unrolled.runs import index
 from unrolled.runs.run import Run
 from unrolled.runs.study import load
 
-STUDIES = ("curvature-theory", "curvature-text")
+STUDIES = ("curvature-theory", "debate-recorded", "curvature-text")
 
 
 def main(root: str = "runs") -> int:
