@@ -12,7 +12,7 @@ PIP    := $(if $(UV),uv pip install --python $(BIN)/python,$(BIN)/python -m pip 
 help:  ## what can be made
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
 
-tour: $(VENV)/.tour  ## install, run the tour on the CPU (3 minutes) and write a report to look at
+tour: $(VENV)/.tour  ## install, run the tour on the CPU (a minute or two) and write a report to look at
 	@$(BIN)/python -m unrolled.tour
 
 test: $(VENV)/.dev lint types layers unit wheel docs  ## install the dev extras and run all checks

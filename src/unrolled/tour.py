@@ -18,7 +18,7 @@ from unrolled.runs import index
 from unrolled.runs.run import Run
 from unrolled.runs.study import load
 
-STUDIES = ("curvature-theory", "debate-recorded", "curvature-text")
+STUDIES = ("curvature-text", "curvature-theory", "debate-recorded")
 
 
 def main(root: str = "runs") -> int:
@@ -32,7 +32,7 @@ def main(root: str = "runs") -> int:
     """
     began = time.monotonic()
     torch.set_num_threads(1)  # models this small only wait for a second thread
-    say(f"the tour: {', '.join(STUDIES)}; about three minutes on two cores, Ctrl-C is safe")
+    say(f"the tour: {', '.join(STUDIES)}; a minute or two on two cores, Ctrl-C is safe")
     try:
         runs = [_run(name, root) for name in STUDIES]
     except KeyboardInterrupt:
