@@ -311,11 +311,7 @@ class Network:
         Raises:
             ValueError: a pattern for a layer that takes none, of the wrong size, of a different batch, or not finite.
         """
-        self.ready()
-        inputs = self._patterns(input, "input", [x.name for x in self.layers.values() if x.kind.is_input])
-        targets = self._patterns(target, "target", [x.name for x in self.layers.values() if x.kind.is_target])
-        moments = self.theta.moments(inputs, targets)
-        self.check_moment(moments[-1])
+        moments = self.moments(input, target)
         state = self.state if state is None else state
         if state is not None and len(state["Spike"]) != self.data_of(moments[-1]):
             state = None
@@ -324,6 +320,19 @@ class Network:
         )
         self.state, self._last = trial.final, trial
         return trial
+
+    def moments(self, input: Patterns, target: Patterns = None) -> list[Moment]:
+        """What `present` hands to `rollout`: one `Moment` per cycle, from patterns in any of its forms.
+
+        Raises:
+            ValueError: as `present`.
+        """
+        self.ready()
+        inputs = self._patterns(input, "input", [x.name for x in self.layers.values() if x.kind.is_input])
+        targets = self._patterns(target, "target", [x.name for x in self.layers.values() if x.kind.is_target])
+        made = self.theta.moments(inputs, targets)
+        self.check_moment(made[-1])
+        return made
 
     def cycle(self, input: Moment | None = None) -> dict[str, Any]:
         """Advance `state` by one cycle; without an input nothing is clamped."""
