@@ -55,7 +55,7 @@ class Epoch(NamedTuple):
     unit_error: float
     """Share of output units on the wrong side."""
     activity: dict[str, float]
-    """Layer -> mean Act at the end of the trial, averaged over trials."""
+    """Layer -> mean ActM (activity in the minus phase; what `nominal` expects), averaged over trials."""
     correlation: float
     """Mean correlation of the output in the minus phase with the target; NaN for a silent output."""
 
@@ -176,7 +176,7 @@ def epoch(
         units += int(off.sum())
         correlations += [float(torch.corrcoef(torch.stack(pair))[0, 1]) for pair in zip(act_m, target)]
         for name in activity:
-            activity[name] += float(net.read(trial, name, "Act").mean()) * len(index) / len(which)
+            activity[name] += float(net.read(trial, name, "ActM").mean()) * len(index) / len(which)
         if learn:
             net.learn(trial)
         if progress is not None:

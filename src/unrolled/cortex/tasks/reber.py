@@ -196,7 +196,7 @@ class Epoch(NamedTuple):
     error: float
     """Share of trials whose most active pulvinar unit in the minus phase is no grammatical letter."""
     activity: dict[str, float]
-    """Layer -> mean Act at the end of the trial, averaged over trials."""
+    """Layer -> mean ActM (activity in the minus phase; what `nominal` expects), averaged over trials."""
 
 
 def epoch(net: Network, shown: Stream, start: int, trials: int, *, learn: bool = True) -> Epoch:
@@ -206,7 +206,7 @@ def epoch(net: Network, shown: Stream, start: int, trials: int, *, learn: bool =
         trial = net.present(shown.patterns(t))
         errors += int((~correct(net.read(trial, "InputP", "ActM").flatten(1), shown.allowed[t])).sum())
         for name in activity:
-            activity[name] += float(net.read(trial, name, "Act").mean()) / trials
+            activity[name] += float(net.read(trial, name, "ActM").mean()) / trials
         if learn:
             net.learn(trial)
     return Epoch(errors / (trials * shown.letters.shape[1]), activity)

@@ -1,0 +1,228 @@
+"""What the cortex studies share: train a network epoch by epoch so that a killed run goes on bit-equal, judge, draw.
+
+Every epoch is one row of the metrics; the network's memory is saved after it. Claims and figures are made from the run
+folder alone.
+"""
+
+import math
+import statistics
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+from unrolled.core import Trajectory
+from unrolled.cortex import Network
+from unrolled.instruments.reading import COLORS, axes
+from unrolled.runs import Run
+
+PAPER = {
+    "title": "This is how the Neocortex Learns",
+    "authors": "Randall C. O'Reilly",
+    "arxiv": "2606.08720",
+    "year": 2026,
+}
+MINUS, PLUS = COLORS[0], COLORS[1]
+Rows = list[dict[str, Any]]
+
+
+def rows(run: Run, labels: Mapping[str, Any]) -> Rows:
+    """The epochs of one network, in order."""
+    return [r for r in run.metrics() if "error" in r and all(r.get(k) == v for k, v in labels.items())]
+
+
+def by_seed(run: Run, labels: Mapping[str, Any]) -> list[Rows]:
+    """The epochs of each seed's network, in order of seeds."""
+    found = rows(run, labels)
+    return [[r for r in found if r["seed"] == seed] for seed in sorted({r["seed"] for r in found})]
+
+
+def learn(
+    run: Run,
+    labels: Mapping[str, Any],
+    net: Network,
+    advance: Callable[[Network, int], dict[str, Any]],
+    epochs: int,
+    *,
+    zeros: int = 2,
+) -> Rows:
+    """Train a network until `zeros` epochs in a row are perfect, `epochs` at most; goes on where a killed run was.
+
+    Args:
+        run: where rows and the network's memory go.
+        labels: what tells this network's rows from another's.
+        net: fresh.
+        advance: trains one epoch and returns its numbers, `error` among them.
+        epochs: at most.
+        zeros: perfect epochs in a row that end training.
+
+    Raises:
+        RuntimeError: the saved network is not the one the rows speak of.
+    """
+    there, file = rows(run, labels), run.checkpoints / "network.safetensors"
+    if criterion(there, zeros) or len(there) >= epochs:
+        return there
+    if there:
+        net.load(file)
+        if net.trials != there[-1]["trials"]:
+            raise RuntimeError(
+                f"{file} holds a network of {net.trials} trials, the last row of {dict(labels)} one of "
+                f"{there[-1]['trials']}: the run folder was changed; start a new run"
+            )
+    for epoch in range(len(there), epochs):
+        run.status(phase=", ".join(f"{k} {v}" for k, v in labels.items()), step=epoch, steps=epochs)
+        row = {**labels, **advance(net, epoch), "trials": net.trials}
+        run.log(step=epoch, **row)
+        there.append({"step": epoch, **row})
+        net.save(file)
+        run.progress(epoch + 1, epochs)
+        if criterion(there, zeros):
+            break
+    return there
+
+
+def criterion(there: Rows, zeros: int = 2) -> int | None:
+    """How many epochs it took until `zeros` in a row were perfect; None if that never came.
+
+    Example:
+        >>> criterion([{"error": e} for e in (1.0, 0.0, 0.1, 0.0, 0.0)])
+        5
+    """
+    run = 0
+    for i, row in enumerate(there):
+        run = run + 1 if row["error"] == 0 else 0
+        if run == zeros:
+            return i + 1
+    return None
+
+
+def summarize(values: Sequence[float]) -> tuple[float, float | None]:
+    """Mean, and standard deviation where there are two or more; NaN without any.
+
+    Example:
+        >>> summarize([1.0, 3.0])
+        (2.0, 1.4142135623730951)
+    """
+    if not values:
+        return math.nan, None
+    return statistics.fmean(values), statistics.stdev(values) if len(values) > 1 else None
+
+
+def remember(run: Run, trial: Trajectory, net: Network, names: Sequence[str]) -> None:
+    """Save a recorded trial for the figures: records alone, with the lengths of its phases and sizes of its layers."""
+    theta = net.theta
+    meta = {"minus": theta.rest + theta.minus, "length": theta.length, "layers": list(names)}
+    run.save_trajectory(Trajectory.from_records(trial.t, trial.records, meta=meta))
+
+
+def wanted(names: Sequence[str]) -> list[str]:
+    """What the figures need of a trial."""
+    return [f"{name}.{variable}" for name in names for variable in ("Spike", "CaP", "CaD", "LearnCaP", "LearnCaD", "Act")]  # fmt: skip
+
+
+# -- figures
+
+
+def bands(ax: Any, minus: int, length: int) -> None:
+    """The minus phase on blue, the plus phase on orange ground."""
+    ax.axvspan(0, minus, color=MINUS, alpha=0.10, lw=0)
+    ax.axvspan(minus, length, color=PLUS, alpha=0.18, lw=0)
+    ax.set_xlim(0, length)
+
+
+def raster(trial: Trajectory) -> tuple[Any, str]:
+    """Spikes of every neuron over the theta cycle, the layers one above the other."""
+    from matplotlib.figure import Figure
+
+    names = trial.meta["layers"]
+    sizes = [trial[f"{name}.Spike"].shape[-1] for name in names]
+    heights = [max(size, 18) for size in sizes]
+    figure = Figure(figsize=(7.2, 4.6), layout="constrained")
+    panels = figure.subplots(len(names), 1, sharex=True, height_ratios=list(reversed(heights)), squeeze=False)
+    for ax, name in zip(map(axes, panels[:, 0]), reversed(names)):
+        spikes = trial[f"{name}.Spike"][:, 0]
+        t, unit = spikes.nonzero().T
+        bands(ax, trial.meta["minus"], trial.meta["length"])
+        ax.scatter(t, unit, s=2.5, color="#1c1e21", marker="|", linewidths=0.8)
+        ax.set_ylim(-1, spikes.shape[1])
+        ax.set_yticks([])
+        ax.set_ylabel(name, rotation=0, ha="right", va="center")
+    panels[-1, 0].set_xlabel("cycle (ms)")
+    rates = {n: 1000 * float(trial[f"{n}.Spike"].mean()) for n in names}
+    said = ", ".join(f"{name} {rate:.0f} Hz" for name, rate in rates.items())
+    return figure, (
+        "Spikes of one trial of the trained network: minus phase (prediction) on blue, plus phase (outcome) on orange. "
+        f"Mean rates: {said}."
+    )
+
+
+def kinases(trial: Trajectory, layer: str) -> tuple[Any, str]:
+    """CaP and CaD over the theta cycle, for the neurons of a layer that gain, and lose, most."""
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(7.6, 3.0), layout="constrained")
+    fast, slow = trial[f"{layer}.LearnCaP"][:, 0], trial[f"{layer}.LearnCaD"][:, 0]
+    change = fast[-1] - slow[-1]
+    t = trial.t
+    for ax, unit, title in zip(
+        map(axes, figure.subplots(1, 2, sharey=True)),
+        (int(change.argmax()), int(change.argmin())),
+        ("gains most", "loses most"),
+    ):
+        bands(ax, trial.meta["minus"], trial.meta["length"])
+        ax.plot(t, fast[:, unit], color=COLORS[5], label="CaP (CaMKII): where it is")
+        ax.plot(t, slow[:, unit], color=COLORS[2], label="CaD (DAPK1): where it was")
+        ax.set(xlabel="cycle (ms)", title=f"{layer} {unit} {title}: {float(change[unit]):+.3f}")
+    figure.axes[0].set_ylabel("learning calcium")
+    figure.axes[0].legend(loc="lower left", bbox_to_anchor=(0, -0.62), ncols=2)
+    return figure, (
+        "The error signal of two neurons: the two kinases at the end of the trial differ by outcome minus prediction, "
+        "which is what their synapses learn from."
+    )
+
+
+def deltas(trial: Trajectory) -> tuple[Any, str]:
+    """Activity of each layer's neurons at the end of the plus phase minus that at the end of the minus phase."""
+    from matplotlib.figure import Figure
+
+    names = [n for n in trial.meta["layers"] if float(trial[f"{n}.Act"].abs().max()) > 0]
+    minus, length = trial.meta["minus"], trial.meta["length"]
+    figure = Figure(figsize=(1.9 * len(names), 2.8), layout="constrained")
+    for ax, name in zip(map(axes, figure.subplots(1, len(names), squeeze=False)[0]), names):
+        act = trial[f"{name}.Act"][:, 0]
+        before, after = act[minus - 20 : minus].mean(0), act[length - 20 : length + 1].mean(0)
+        change = (after - before).sort().values.tolist()
+        ax.bar(range(len(change)), change, width=1.0, color=[PLUS if x > 0 else MINUS for x in change])
+        ax.set(title=name, xticks=[], xlabel=f"{len(change)} neurons", ylim=(-1.05, 1.05))
+        ax.axhline(0, color="#1c1e21", lw=0.6)
+    figure.axes[0].set_ylabel("Act, plus - minus")
+    return figure, (
+        "Delta per layer, neurons sorted: orange fire more under the outcome than they did under the prediction, blue less. "
+        "An input layer sees the same in both."
+    )
+
+
+def curves(
+    run: Run, panels: Mapping[str, Mapping[str, Any]], *, chance: Mapping[str, float] | None = None
+) -> Any:
+    """Error over epochs, a line a seed, one panel per condition, all on the same axes' scale."""
+    from matplotlib.figure import Figure
+
+    shown = {title: labels for title, labels in panels.items() if rows(run, labels)}
+    figure = Figure(figsize=(3.1 * max(len(shown), 1), 3.0), layout="constrained")
+    for k, (title, labels) in enumerate(shown.items()):
+        ax = axes(figure.add_subplot(1, len(shown), k + 1, sharey=figure.axes[0] if k else None))
+        for mine in by_seed(run, labels):
+            reached = criterion(mine)
+            x = [r["step"] + 1 for r in mine]
+            ax.plot(x, [r["error"] for r in mine], color=PLUS if k == 0 else MINUS, lw=1.2, alpha=0.75)
+            if reached:
+                ax.plot(reached, 0, "o", color=PLUS if k == 0 else MINUS, ms=5, clip_on=False, zorder=3)
+        for name, level in (chance or {}).items():
+            ax.axhline(level, color="#1c1e21", lw=0.8, ls=":")
+            if k == len(shown) - 1:
+                ax.annotate(
+                    name, (1, level), xycoords=("axes fraction", "data"), ha="right", va="bottom", fontsize=8
+                )
+        ax.set(title=title, xlabel="epoch", ylim=(-0.02, 1.04))
+    if figure.axes:
+        figure.axes[0].set_ylabel("share of trials with an error")
+    return figure
