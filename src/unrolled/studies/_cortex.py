@@ -106,11 +106,21 @@ def summarize(values: Sequence[float]) -> tuple[float, float | None]:
     return statistics.fmean(values), statistics.stdev(values) if len(values) > 1 else None
 
 
-def remember(run: Run, trial: Trajectory, net: Network, names: Sequence[str]) -> None:
-    """Save a recorded trial for the figures: records alone, with the lengths of its phases and sizes of its layers."""
-    theta = net.theta
-    meta = {"minus": theta.rest + theta.minus, "length": theta.length, "layers": list(names)}
-    run.save_trajectory(Trajectory.from_records(trial.t, trial.records, meta=meta))
+def remember(run: Run, fresh: Network, net: Network, names: Sequence[str], *patterns: Any) -> None:
+    """Save a trial before and after learning, for the figures: records alone, sizes of the phases beside them.
+
+    Args:
+        run: where trajectory.safetensors goes.
+        fresh: the network before it learned.
+        net: the same after.
+        names: layers to record.
+        patterns: what to present.
+    """
+    before = fresh.present(*patterns, record=[f"{name}.Act" for name in names])
+    after = net.present(*patterns, record=wanted(names))
+    records = after.records | {f"before/{name}": series for name, series in before.records.items()}
+    meta = {"minus": net.theta.rest + net.theta.minus, "length": net.theta.length, "layers": list(names)}
+    run.save_trajectory(Trajectory.from_records(after.t, records, meta=meta))
 
 
 def wanted(names: Sequence[str]) -> list[str]:
@@ -172,7 +182,7 @@ def kinases(trial: Trajectory, layer: str) -> tuple[Any, str]:
         ax.plot(t, slow[:, unit], color=COLORS[2], label="CaD (DAPK1): where it was")
         ax.set(xlabel="cycle (ms)", title=f"{layer} {unit} {title}: {float(change[unit]):+.3f}")
     figure.axes[0].set_ylabel("learning calcium")
-    figure.axes[0].legend(loc="lower left", bbox_to_anchor=(0, -0.62), ncols=2)
+    figure.legend(*figure.axes[0].get_legend_handles_labels(), loc="outside lower center", ncols=2)
     return figure, (
         "The error signal of two neurons: the two kinases at the end of the trial differ by outcome minus prediction, "
         "which is what their synapses learn from."
@@ -185,18 +195,22 @@ def deltas(trial: Trajectory) -> tuple[Any, str]:
 
     names = [n for n in trial.meta["layers"] if float(trial[f"{n}.Act"].abs().max()) > 0]
     minus, length = trial.meta["minus"], trial.meta["length"]
-    figure = Figure(figsize=(1.9 * len(names), 2.8), layout="constrained")
-    for ax, name in zip(map(axes, figure.subplots(1, len(names), squeeze=False)[0]), names):
-        act = trial[f"{name}.Act"][:, 0]
-        before, after = act[minus - 20 : minus].mean(0), act[length - 20 : length + 1].mean(0)
-        change = (after - before).sort().values.tolist()
-        ax.bar(range(len(change)), change, width=1.0, color=[PLUS if x > 0 else MINUS for x in change])
-        ax.set(title=name, xticks=[], xlabel=f"{len(change)} neurons", ylim=(-1.05, 1.05))
-        ax.axhline(0, color="#1c1e21", lw=0.6)
-    figure.axes[0].set_ylabel("Act, plus - minus")
+    figure = Figure(figsize=(1.9 * len(names), 3.6), layout="constrained")
+    panels = figure.subplots(2, len(names), sharey=True, squeeze=False)
+    for row, (prefix, when) in zip(panels, (("before/", "before learning"), ("", "after"))):
+        for ax, name in zip(map(axes, row), names):
+            act = trial[f"{prefix}{name}.Act"][:, 0]
+            change = act[length - 20 : length + 1].mean(0) - act[minus - 20 : minus].mean(0)
+            change = change.sort().values.tolist()
+            color = [PLUS if x > 0 else MINUS for x in change]
+            ax.bar(range(len(change)), change, width=1.0, color=color)
+            ax.set(xticks=[], title=name if prefix else "", xlabel="" if prefix else f"{len(change)} neurons")
+            ax.axhline(0, color="#1c1e21", lw=0.6)
+        row[0].set_ylabel(f"plus - minus,\n{when}")
     return figure, (
-        "Delta per layer, neurons sorted: orange fire more under the outcome than they did under the prediction, blue less. "
-        "An input layer sees the same in both."
+        "Delta per layer in one trial before and after learning: Act at the end of the plus phase minus Act at the end of "
+        "the minus phase, neurons sorted. Orange fire more under the outcome than they did in prediction, blue less. As "
+        "predictions come true the difference shrinks, and with it what is left to learn from."
     )
 
 

@@ -95,10 +95,8 @@ def study(config: Config, run: Run) -> list[Claim]:
             cortex.learn(run, {"arm": arm, "seed": seed}, net, advance, epochs)
             if not (run.path / "trajectory.safetensors").exists():
                 net.load(run.checkpoints / "network.safetensors")
-                trial = net.present(
-                    pairs.inputs[:1], pairs.outputs[:1], record=cortex.wanted(list(net.layers))
-                )
-                cortex.remember(run, trial, net, list(net.layers))
+                fresh = make(config, arm, seed)
+                cortex.remember(run, fresh, net, list(net.layers), pairs.inputs[:1], pairs.outputs[:1])
     return claims(config, run)
 
 

@@ -80,8 +80,10 @@ def study(config: Config, run: Run) -> list[Claim]:
             cortex.learn(run, {"arm": arm, "seed": seed}, net, advance, epochs)
             if not (run.path / "trajectory.safetensors").exists():
                 net.load(run.checkpoints / "network.safetensors")
-                trial = net.present(shown.patterns(0), record=cortex.wanted(list(net.layers)))
-                cortex.remember(run, trial, net, list(net.layers))
+                fresh = reber.network(seed=seed, hidden=config.hidden, **ARMS[arm])
+                for before in (fresh, net):
+                    before.present(shown.patterns(0))  # context is of the trial before
+                cortex.remember(run, fresh, net, list(net.layers), shown.patterns(1))
     return claims(config, run)
 
 
