@@ -6,6 +6,7 @@ import torch
 from unrolled.core import check_system
 from unrolled.cortex import Network, ThetaCycle, thalamus
 from unrolled.cortex.axon.layer import LayerParams
+from unrolled.cortex.axon.learning import RLRate
 from unrolled.cortex.axon.sheets import Rule
 from unrolled.cortex.tasks import reber
 from unrolled.cortex.thalamus.layers import CT, Pulvinar, Super, bursting, context_change
@@ -35,6 +36,26 @@ def test_fused_cycle_is_the_naive_twin_s():
             assert torch.allclose(value, slow[name], atol=1e-3), name
     assert float(net.read(fast, "HiddenCT", "CaP").max()) > 0.05  # it is the context that moves CT
     assert float(net.read(fast, "HiddenCT", "GMaintSyn").max()) > 0
+
+
+def test_rest_between_trials_is_the_naive_twin_s():
+    """Inputs are let go in the rest: what inhibition feels of them has to go too."""
+    net = reber.network(ThetaCycle(100, 50, rest=20), seed=1, hidden=4, dtype=torch.float64).build()
+    shown = reber.stream(2, data=2, rng=0)
+    moments = [m for t in range(2) for m in net.theta.moments({"Input": shown.patterns(t).double()})][:195]
+    fast, slow = net.run(net.init(moments[0]), moments, len(moments)), net.naive.init(moments[0])
+    for moment in moments:
+        slow = net.naive.step(slow, moment)
+    slow = net.naive.flat(slow)
+    for name, value in fast.items():
+        if isinstance(value, torch.Tensor):
+            assert torch.allclose(value, slow[name], atol=1e-3), name
+
+
+def test_a_linear_learning_rate_peaks_at_half_activity():
+    rate = RLRate(linear=True, diff=False)
+    ca_d = torch.tensor([[0.0, 0.25, 0.5, 0.75, 1.0]])
+    assert rate(ca_d, ca_d, torch.tensor([[1.0]])).tolist() == [pytest.approx([0.05, 0.5, 1.0, 0.5, 0.05])]
 
 
 def test_the_circuit_is_a_system():

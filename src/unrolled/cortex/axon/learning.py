@@ -28,6 +28,8 @@ class RLRate:
     """Off is a rate of 1 for every neuron."""
     sigmoid_min: float = 0.05
     """Floor of the factor that favours half-active neurons; 0.05, or 1 (off) for pulvinar."""
+    linear: bool = False
+    """Two straight lines, 2 c and 2 (1 - c), in place of the parabola 4 c (1 - c)."""
     diff: bool = True
     """Scale by the neuron's own error."""
     spike_thr: float = 0.1
@@ -51,7 +53,8 @@ class RLRate:
         if not self.on:
             return torch.ones_like(ca_p)
         c = (ca_d / torch.where(layer_max == 0, 1.0, layer_max)).clamp(max=1)
-        sig = torch.where(layer_max == 0, 1.0, (4 * c * (1 - c)).clamp(min=self.sigmoid_min))
+        half_active = 2 * torch.minimum(c, 1 - c) if self.linear else 4 * c * (1 - c)
+        sig = torch.where(layer_max == 0, 1.0, half_active.clamp(min=self.sigmoid_min))
         if not self.diff:
             return sig
         most, gap = torch.maximum(ca_p, ca_d), (ca_p - ca_d).abs()
