@@ -1,7 +1,7 @@
 """Inhibition of a pool of neurons: fast-spiking and slow-spiking, feed-forward and feedback (FS-FFFB)."""
 
 from dataclasses import dataclass, field
-from typing import NamedTuple
+from typing import ClassVar, NamedTuple
 
 import torch
 from torch import Tensor
@@ -81,6 +81,8 @@ class FSFFFB:
 @dataclass(frozen=True)
 class Inhibition:
     """Inhibition of a layer and its sub-pools, and the activity it aims at (fact sheet, sections 5.3 and 5.8)."""
+
+    SIGNED: ClassVar[tuple[str, ...]] = ("offset",)
 
     layer: FSFFFB = field(default_factory=FSFFFB)
     """Of the whole layer; with sub-pools, a sub-pool feels the larger of its own and this."""

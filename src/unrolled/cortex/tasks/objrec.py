@@ -9,6 +9,7 @@ mean, and an image's strongest response is 1.
 """
 
 import math
+from collections.abc import Callable
 from typing import NamedTuple
 
 import torch
@@ -16,6 +17,11 @@ from torch import Tensor
 from torch.nn.functional import conv2d, max_pool2d, pad
 
 from unrolled.core.seeds import generator
+from unrolled.cortex import thalamus
+from unrolled.cortex.axon.layer import Layer
+from unrolled.cortex.axon.sheets import Rule
+from unrolled.cortex.network import Network
+from unrolled.cortex.theta import ThetaCycle
 
 SEGMENTS: dict[str, tuple[tuple[int, int], tuple[int, int]]] = {
     "bottom": ((-1, 1), (1, 1)),
@@ -205,7 +211,7 @@ class Batch(NamedTuple):
     """`[n, 100]`: five units per object."""
 
 
-def batch(n: int, *, objects: int = len(OBJECTS), rng: int | torch.Generator = 0) -> Batch:
+def batch(n: int, *, objects: int = len(OBJECTS), rng: int | torch.Generator | None = 0) -> Batch:
     """Random objects under random transforms, as V1 sees them.
 
     Example:
@@ -223,3 +229,109 @@ def named(output: Tensor) -> Tensor:
     """The object that an output layer names: the largest sum over its units, `[n, 100]` -> `[n]`; -1 for silence."""
     sums = output.unflatten(1, (len(OBJECTS), UNITS_PER)).sum(2)
     return torch.where(sums.amax(1) > 0, sums.argmax(1), -1)
+
+
+TRIALS, DATA = 128, 16
+"""Trials an epoch, of which so many go side by side."""
+
+SHEET = (
+    Rule("Layer", {"decay.act": 0.0, "decay.glong": 0.6, "spike_ca.spike": 12.0}, "12 makes thresholds on CaP right here"),
+    Rule("Layer", {"trg.scale_rate": 0.0002, "rlrate.linear": True}, "slow synaptic scaling: larger layers"),
+    Rule("Layer", {"inhib.adapt_rate": 0.1, "inhib.adapt_max": 0.05}, "inhibition adapts where it is told to"),
+    Rule("#V1", {"inhib.nominal": 0.08, "decay.act": 1.0, "decay.glong": 1.0}, "sees every image afresh"),
+    Rule("#V4", {"inhib.nominal": 0.03, "inhib.adapt": True, "inhib.pool.fb": 4.0, "inhib.pool.gi": 0.9}, "sparse in pools"),
+    Rule("#IT", {"inhib.nominal": 0.04, "inhib.adapt": True, "inhib.layer.gi": 1.1, "inhib.layer.fb": 4.0}, "sparse"),
+    Rule("#Output", {"inhib.nominal": 0.05, "inhib.offset": -0.005, "inhib.adapt": True}, "five units of a hundred"),
+    Rule("#Output", {"inhib.layer.gi": 1.2, "inhib.pool.on": False}, "one object at a time, of all of them"),
+    Rule("Path", {"lrate": 0.2, "dwt.sub_mean": 1.0, "dwt.learn_thr": 0.1}, "zero-sum change keeps late learning stable"),
+    Rule("Path", {"swts.spct": 1.0, "swts.rate": 0.0001, "swts.hi_mean_decay": 0.0}, "deep networks"),
+    Rule("#IT->Output", {"lrate": 0.05}, "targets learn slower"),
+    Rule(".back", {"scale.rel": 0.2}, "top-down is weak"),
+    Rule("#V4->IT", {"scale.abs": 1.2}, "many inputs, few active"),
+    Rule("#V1->IT", {"lrate": 0.04, "scale.rel": 0.05, "swts.adapt": False}, "a shortcut past V4"),
+)  # fmt: skip
+"""Axon's parameters of its object recognition (cortex fact sheet, section 5.11)."""
+
+
+def tiles(send: Layer, recv: Layer, size: int = 4, skip: int = 2, start: int = -1) -> Tensor:
+    """Each receiving pool sees a square of sending pools; squares overlap by half and wrap around.
+
+    Example:
+        >>> a, b = Layer("a", (10, 10, 1, 1)), Layer("b", (7, 7, 1, 1))
+        >>> tiles(a, b).sum(0).unique().tolist()
+        [16]
+    """
+    rows, columns = send.shape[:2]
+    mask = torch.zeros(rows, columns, recv.shape[0], recv.shape[1], dtype=torch.bool)
+    for y in range(recv.shape[0]):
+        for x in range(recv.shape[1]):
+            ys = [(start + skip * y + k) % rows for k in range(size)]
+            xs = [(start + skip * x + k) % columns for k in range(size)]
+            mask[torch.tensor(ys).unsqueeze(1), torch.tensor(xs), y, x] = True
+    pools = mask.reshape(rows * columns, -1)
+    inner = send.n // send.sub_pools, recv.n // recv.sub_pools
+    return pools.repeat_interleave(inner[0], 0).repeat_interleave(inner[1], 1)
+
+
+def network(theta: ThetaCycle | None = None, *, seed: int = 0, v4: int = 10, timing: bool = True) -> Network:
+    """V1 10x10x5x4, V4 7x7 pools of 10x10, IT 16x16, Output 4x5 objects x 5 units.
+
+    V4 sees V1 through overlapping squares of 4x4 pools; a tenth of V1 goes to IT directly.
+
+    Args:
+        theta: by default 10 ms of rest, 160 + 60 ms.
+        seed: of weights and of the shortcut.
+        v4: side of V4's pools.
+        timing: V4 and IT learn when their own response says so, 50 ms after (section 5.9); else at the end of the trial.
+    """
+    net = Network(theta or ThetaCycle(160, 60, rest=10), seed=seed, slow_interval=200, gi_interval=200)
+    kind = thalamus.Super(timing=thalamus.Timing(learn_cycles=50) if timing else None)
+    net.layer("V1", (10, 10, 5, 4), kind="input")
+    thalamus.super_layer(net, "V4", (7, 7, v4, v4), kind)
+    thalamus.super_layer(net, "IT", (16, 16), kind)
+    net.layer("Output", (4, 5, UNITS_PER, 1), kind="target")
+    net.connect("V1", "V4", tiles)
+    net.connect("V4", "IT", back=True)
+    net.connect("IT", "Output", back=True)
+    rng = generator(seed)
+    net.connect("V1", "IT", torch.rand(2000, 256, generator=rng) < 0.1)
+    net.apply(SHEET)
+    return net
+
+
+class Epoch(NamedTuple):
+    """How an epoch went."""
+
+    error: float
+    """Share of trials in which another object, or none, was named in the minus phase."""
+    activity: dict[str, float]
+    """Layer -> mean ActM, averaged over trials."""
+
+
+def epoch(
+    net: Network, trials: int, rng: int | torch.Generator, *, data: int = DATA, objects: int = len(OBJECTS), learn: bool = True,
+    progress: Callable[[int, int], None] | None = None,
+) -> Epoch:  # fmt: skip
+    """Show random objects, each image a new one, and learn after each batch.
+
+    Args:
+        net: of `network`.
+        trials: how many.
+        rng: of the images.
+        data: trials side by side.
+        objects: the first so many of the objects.
+        learn: False only tests.
+        progress: called as `progress(trial, trials)`.
+    """
+    draws, errors, activity = generator(rng), 0, dict.fromkeys(net.layers, 0.0)
+    for start in range(0, trials, data):
+        shown = batch(min(data, trials - start), objects=objects, rng=draws)
+        trial = net.present(shown.inputs, shown.outputs)
+        errors += int((named(net.read(trial, "Output", "ActM").flatten(1)) != shown.objects).sum())
+        for name in activity:
+            activity[name] += float(net.read(trial, name, "ActM").mean()) * len(shown.objects) / trials
+        if learn:
+            net.learn(trial)
+        if progress is not None:
+            progress(start + len(shown.objects), trials)
+    return Epoch(errors / trials, activity)

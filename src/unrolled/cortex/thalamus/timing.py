@@ -11,9 +11,6 @@ from unrolled.cortex.axon.layer import LayerParams
 from unrolled.cortex.axon.learning import soft_bound
 from unrolled.cortex.kinase._linear import BIN
 
-CHUNK = 2**22
-"""Synapses x samples formed at once; bounds memory."""
-
 
 @dataclass(frozen=True)
 class Timing:
@@ -120,10 +117,10 @@ class Timing:
         inside = (at >= start.unsqueeze(1)) & (at < start.unsqueeze(1) + window // BIN)
         r = r * inside * (8.0 * BIN / window)
         total = torch.zeros_like(path.lwt)
-        size = max(1, CHUNK // path.lwt.numel())
-        for k in range(0, len(s), size):
-            part = slice(k, k + size)
-            syn = torch.bmm(s[part].mT, r[part])
+        for d in range(len(s)):  # only neurons that were active and chose a cycle of this trial
+            senders, receivers = s[d].any(0).nonzero().flatten(), error[d].nonzero().flatten()
+            syn = s[d][:, senders].T @ r[d][:, receivers]
             syn = torch.nn.functional.threshold(syn, path.params.dwt.learn_thr, 0.0)
-            total += soft_bound(syn * error[part].unsqueeze(1), path.lwt).sum(0)
+            at = (senders.unsqueeze(1), receivers.unsqueeze(0))
+            total[at] += soft_bound(syn * error[d, receivers], path.lwt[at])
         return total
