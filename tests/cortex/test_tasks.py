@@ -203,3 +203,35 @@ def test_objrec_refuses_what_it_cannot_draw():
         objrec.images(torch.tensor([20]), still(1))
     with pytest.raises(ValueError, match="divide"):
         objrec.v1(torch.zeros(1, 42, 42))
+
+
+def test_objrec_tiles_wrap_and_overlap():
+    net = objrec.network(v4=2)
+    mask = net["V1->V4"].mask
+    assert mask.shape == (2000, 196)
+    assert (mask.sum(0) == 16 * 20).all()
+    # pool (0, 0) of V4 sees rows and columns -1 to 2 of V1's pools
+    seen = mask[:, 0].reshape(10, 10, 20).all(-1)
+    assert seen.nonzero().tolist() == [[y, x] for y in (0, 1, 2, 9) for x in (0, 1, 2, 9)]
+    assert (mask.reshape(100, 20, 49, 4).any((1, 3)).sum(1) >= 1).all()  # nothing of V1 is unseen
+    share = float(net["V1->IT"].mask.float().mean())
+    assert abs(share - 0.1) < 0.005
+
+
+def test_objrec_network_is_active_and_learns_where_it_says():
+    net = objrec.network(seed=0, v4=3)
+    went = objrec.epoch(net, 4, 0, data=2)
+    assert went.error > 0.5
+    assert 0.03 < went.activity["V1"] < 0.12
+    for name in ("V4", "IT"):
+        assert 0.002 < went.activity[name] < 0.2, name
+    changed = {
+        n: float((p.lwt - objrec.network(seed=0, v4=3).build()[n].lwt).abs().max())
+        for n, p in net.paths.items()
+    }
+    assert all(value > 0 for value in changed.values()), changed
+    assert net["IT->Output"].params.lrate == 0.05
+    assert net["V1->IT"].params.swts.adapt is False
+    before = {n: p.lwt.clone() for n, p in net.paths.items()}
+    objrec.epoch(net, 2, 0, data=2, learn=False)
+    assert all(torch.equal(before[n], p.lwt) for n, p in net.paths.items())

@@ -6,7 +6,7 @@ import pytest
 
 from unrolled.runs.run import Run
 from unrolled.studies import _cortex as cortex
-from unrolled.studies import cortex_axon, cortex_ra25, cortex_reber, cortex_synapse
+from unrolled.studies import cortex_axon, cortex_objrec, cortex_ra25, cortex_reber, cortex_synapse
 
 
 def run(study, config, tmp_path):
@@ -196,6 +196,26 @@ def test_a_changed_run_folder_is_refused(tmp_path):
     again.log(step=0, arm="150+50", seed=0, error=1.0, trials=999)
     with pytest.raises(RuntimeError, match="999"):
         cortex.learn(again, {"arm": "150+50", "seed": 0}, net, lambda net, epoch: {}, 2)
+
+
+def test_objrec_runs_end_to_end_and_says_what_it_did_not_try(tmp_path):
+    config = dataclasses.replace(cortex_objrec.tiny(), trials=4, data=2, v4=2)
+    done, made = run(cortex_objrec, config, tmp_path)
+    assert {c.status for c in made.values()} == {"not attempted"}
+    assert made["epoch-25"].paper == 12.5
+    assert draws(cortex_objrec, done) == {"learning", "images"}
+
+
+def test_objrec_is_judged_at_its_epochs(tmp_path):
+    config = cortex_objrec.small()
+    with Run.create("some-study", config, root=tmp_path) as made:
+        for step in range(50):
+            made.log(step=step, arm="objrec", seed=0, error=0.14 if step < 40 else 0.2, trials=0)
+        made.log(test=0, unseen=0.6)
+        claims = {c.id: c for c in cortex_objrec.claims(config, made)}
+    assert claims["epoch-25"].status == "reproduced"
+    assert claims["epoch-49"].status == "direction only"
+    assert claims["unseen"].status == "not reproduced"
 
 
 @pytest.mark.slow
