@@ -132,11 +132,12 @@ def figures(run: Run) -> dict[str, tuple[Any, str]]:
         label="Axon's log",
     )
     ax.legend()
-    seen = Figure(figsize=(7.2, 2.0), layout="constrained")
+    seen = Figure(figsize=(7.2, 2.6), layout="constrained")
     shown = objrec.images(objrec.batch(6, rng=1).objects, objrec.transforms(6, rng=1))
     for k, (panel, image, cells) in enumerate(zip(seen.subplots(2, 6).T, shown, objrec.v1(shown))):
         panel[0].imshow(image.numpy(), cmap="gray")
-        panel[1].imshow(cells[:, :, 2].permute(0, 2, 1).reshape(40, 10).numpy(), cmap="cividis", aspect="auto")
+        maps = cells[:, :, 2].permute(2, 0, 1).reshape(2, 2, 10, 10).permute(0, 2, 1, 3).reshape(20, 20)
+        panel[1].imshow(maps.numpy(), cmap="cividis")
         for each in panel:
             each.set_axis_off()
         if not k:
@@ -148,6 +149,6 @@ def figures(run: Run) -> dict[str, tuple[Any, str]]:
         ),
         "images": (
             seen,
-            "Six images, and under each the length-summing cells of V1: 10x10 places, four orientations below one another.",
+            "Six images, and under each the length-summing cells of V1: four maps of 10x10 places, one per orientation (0, 45, 90, 135 degrees).",
         ),
     }
