@@ -85,7 +85,7 @@ class Network:
         self.activity: dict[str, dict[str, Any]] = {}
         self.scale: dict[str, float] = {}
         self.trials, self.since_slow, self.since_gi = 0, 0, 0
-        self.built, self.version = False, 0
+        self.built, self.version, self.backend = False, 0, ""
         self._last: Trajectory | None = None
         self._fused: Fused | None = None
 
@@ -220,6 +220,19 @@ class Network:
         self.trials, self.since_slow, self.since_gi = 0, 0, 0
         self.state, self._last, self.built = None, None, True
         self._rescale()
+        return self
+
+    def compile(self, backend: str = "inductor") -> "Network":
+        """Run the cell's equations through `torch.compile` from now on; where that does not work, warn and run without.
+
+        This is for GPUs, where launches are the cost; on a CPU the eager cycle is as fast. Results are equal up to
+        rounding.
+
+        Args:
+            backend: of `torch.compile`; an empty string goes back to the eager cycle.
+        """
+        self.backend = backend
+        self._fused, self.version = None, self.version + 1
         return self
 
     def ready(self) -> "Network":

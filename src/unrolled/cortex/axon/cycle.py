@@ -48,6 +48,9 @@ class Cycle:
         self.bins = new(net.n_bins, data, n)
         self.ext, self.clamped = new(data, n), new(n)
         self.any_clamped, self.cycles = False, 0
+        self.apart = (
+            bool(fused.c.kinds) or fused.compiled is not None
+        )  # GeSyn and NMDA are not gathered in one kernel
         self._clamp: tuple[Any, ...] = ()
 
         def block(first: str, last: str) -> Tensor:
@@ -133,9 +136,13 @@ class Cycle:
             self.row["GeExt"].zero_()
             for layer in c.kinds:
                 layer.kind.drive(self.views[layer.name], self.views.__getitem__, moment)
-        self._conductances()
-        self._membrane()
-        self._calcium(3.0 if moment.plus else 1.0)
+        if self.fused.compiled is not None:
+            self.fused.compiled(self, moment.plus)
+        else:
+            self._conductances()
+            self._membrane()
+            self._calcium(3.0 if moment.plus else 1.0)
+        self._bin()
         for layer in c.kinds:
             layer.kind.spiked(self.views[layer.name], self.views.__getitem__, moment)
         for g, gathers in self.fused.gathers.items():
@@ -199,7 +206,7 @@ class Cycle:
         c, r = self.c, self.row
         ring = self.ring["excitatory"]
         r["GeRaw"].copy_(ring[self.cycles % len(ring)])
-        if not c.kinds:
+        if not self.apart:
             torch.addcmul(r["GeRaw"], self.bound, c.syn_keep, out=self.bound)
         else:
             torch.addcmul(r["GeRaw"], self.bound[0], c.syn_keep[0], out=self.bound[0])
@@ -264,11 +271,11 @@ class Cycle:
         torch.maximum(half[1], c.near_half, out=t[2]).add_(c.one).reciprocal_()
         drive.lerp_(t[2], near)
 
-        if c.kinds:
+        if self.apart:
             torch.addcmul(r["GeRaw"], self.bound[1:], c.syn_keep[1:], out=self.bound[1:])
         nmda = torch.mul(logistic[4:], self.bound[1:], out=self.nmda).mul_(vd).mul_(c.nmda_g)
         nmda[1].mul_(drive)  # NmdaCa
-        ge = torch.add(self.ge_syn if c.kinds else self.bound[0], nmda[0], out=r["Ge"])
+        ge = torch.add(self.ge_syn if self.apart else self.bound[0], nmda[0], out=r["Ge"])
         if c.has_vgcc:
             m, h = self.gates
             torch.mul(m, m, out=t[1]).mul_(m).mul_(h).mul_(drive)
@@ -382,11 +389,13 @@ class Cycle:
             trace = r["ETrace"].lerp_(torch.sub(r["CaD"], r["CaDPrev"], out=self.t[0]), c.etrace_rate)
             torch.mul(trace, c.etrace_scale, out=r["ETrLearn"]).add_(c.one).relu_()
         r["ActInt"].lerp_(r["Act"], c.int_rate * speed if speed != 1 else c.int_rate)
-        now = self.bins[self.cycles // BIN % len(self.bins)]
+
+    def _bin(self) -> None:
+        now, ca_syn = self.bins[self.cycles // BIN % len(self.bins)], self.row["CaSyn"]
         if self.cycles % BIN == 0:
-            torch.mul(r["CaSyn"], 1 / BIN, out=now)
+            torch.mul(ca_syn, 1 / BIN, out=now)
         else:
-            now.add_(r["CaSyn"], alpha=1 / BIN)
+            now.add_(ca_syn, alpha=1 / BIN)
 
     def _layer_max(self, name: str) -> dict[str, Tensor]:
         return {x.name: self.row[name][:, x.part].amax(-1, keepdim=True) for x in self.net.layers.values()}

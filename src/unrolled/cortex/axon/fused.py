@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
+from unrolled.cortex.axon.compiled import compiled
 from unrolled.cortex.axon.constants import Constants
 from unrolled.cortex.axon.cycle import Cycle
 from unrolled.cortex.axon.gather import Gather
@@ -49,6 +50,7 @@ class Fused:
                     Gather(net, [p for p in mine if p.params.delay == delay], delay, self.c.n)
                     for delay in delays
                 ]
+        self.compiled = compiled(net, self.c.n, net.backend) if net.backend else None
         self._spare: dict[int, list[Cycle]] = {}
 
     def updated(self, net: "Network") -> "Fused":

@@ -8,8 +8,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
-from unrolled.cortex.axon import learning
-from unrolled.cortex.axon.channels.nmda import calcium_drive
+from unrolled.cortex.axon import cell, learning
 from unrolled.cortex.axon.inhibition import FSFFFB, PoolGi
 from unrolled.cortex.axon.kinds import Moment
 from unrolled.cortex.axon.layer import Layer
@@ -87,9 +86,7 @@ class Naive:
                 layers[name] |= {v: layers[name][v].clone() for v in ("GeRaw", "GeSyn", "SSGiDend")}
                 layer.kind.drive(layers[name], others, moment)
         for name, layer in net.layers.items():
-            self.conductances(layer, layers[name], moment)
-            self.membrane(layer, layers[name])
-            self.calcium(layer, layers[name], moment, cycle)
+            self.cell(layer, layers[name], moment, cycle)
         for name, layer in net.layers.items():
             layer.kind.spiked(layers[name], others, moment)
         for path in net.paths.values():
@@ -184,62 +181,13 @@ class Naive:
         gain = layer.params.dend.ssgi if layer.kind.slow_inhibited else 0.0
         s["SSGiDend"] = gain * ssgi.repeat_interleave(per_pool, -1)
 
-    def conductances(self, layer: Layer, s: Vars, moment: Moment) -> None:
-        """Section 5.4: every channel, from the potentials of the previous cycle."""
-        c, vm, vd = layer.params, s["Vm"], s["VmDend"]
-        s["GnmdaSyn"] = c.nmda.bind(s["GnmdaSyn"], s["GeRaw"])
-        s["GnmdaLrn"] = c.learn_nmda.bind(s["GnmdaLrn"], s["GeRaw"])
-        g_nmda = c.nmda.conductance(s["GnmdaSyn"], vd)
-        s["NmdaCa"] = c.learn_nmda.conductance(s["GnmdaLrn"], vd) * calcium_drive(vd)
-        g_vgcc = c.vgcc.conductance(vd, s["VgccM"], s["VgccH"])
-        if c.vgcc.ge > 0:
-            s["VgccM"], s["VgccH"] = c.vgcc.gates(vd, s["VgccM"], s["VgccH"])
+    def cell(self, layer: Layer, s: Vars, moment: Moment, cycle: int) -> None:
+        """Sections 5.4 and 5.5: conductances, potentials, spikes, calcium and its bins."""
         pattern = self.net.clamp_of(layer, moment)
-        if pattern is None:
-            s["Ge"] = (s["GeSyn"] + g_nmda + g_vgcc).clamp(min=0)
-        else:
-            s["GeExt"] = pattern * c.clamp.ge
-            s["Ge"] = s["GeExt"].clamp(min=0)
-
-        s["MahpN"] = c.mahp.step(vm, s["MahpN"])
-        s["GknaMed"] = c.kna.step(s["GknaMed"], s["Spike"])
-        s["GknaSlow"] = c.kna_slow.step(s["GknaSlow"], s["Spike"])
-        g_k = c.mahp.conductance(s["MahpN"]) + c.sahp.gk * s["SahpN"] + c.ak.conductance(vd)
-        s["GababM"], s["GababX"] = c.gabab.step(s["Gi"], s["GababM"], s["GababX"])
-        s["Gk"] = g_k + s["GknaMed"] + s["GknaSlow"] + c.gabab.conductance(vd, s["GababM"])
-
-    def membrane(self, layer: Layer, s: Vars) -> None:
-        """Section 5.5: potentials of soma and dendrite, then the spike and its intervals."""
-        m, spike, dend = layer.params.membrane, layer.params.spike, layer.params.dend
-        ge, gi, gk, one = m.g_e * s["Ge"], m.g_i * s["Gi"], m.g_k * s["Gk"], torch.ones_like(s["Ge"])
-        refractory = spike.refractory(s["ISI"])
-
-        v = m.integrate(s["Vm"], m.c, ge, one, gi, gk)
-        i_exp = torch.where(refractory, 0.0, spike.exp_current(v, s["Vm"], m))
-        vd = m.integrate(
-            s["VmDend"], m.c_dend, ge, one + dend.g_r * refractory, gi + m.g_i * s["SSGiDend"], gk
-        )
-        s["VmDend"] = m.add(vd, dend.g_exp * i_exp, m.c_dend)
-        s["Vm"] = torch.where(refractory, spike.recover(s["Vm"], s["ISI"]), m.add(v, i_exp, m.c))
-
-        s["Spike"] = (s["Vm"] >= spike.exp_thr).to(one)
-        s["ISI"], s["ISIAvg"] = spike.intervals(s["Spike"], s["ISI"], s["ISIAvg"])
-        s["Act"] = spike.activity(s["Act"], s["ISIAvg"])
-
-    def calcium(self, layer: Layer, s: Vars, moment: Moment, cycle: int) -> None:
-        """Section 5.5: calcium of spikes and of learning, bins, and the activity over the phase."""
-        spike_ca, learn, membrane = layer.params.spike_ca, layer.params.learn_ca, layer.params.membrane
-        s["CaM"], s["CaP"], s["CaD"] = spike_ca.cascade(s["Spike"], s["CaM"], s["CaP"], s["CaD"])
-        s["CaSyn"] = spike_ca.trace(s["Spike"], s["CaSyn"])
-        s["VgccCaInt"], ca = learn.influx(s["Spike"], s["VgccCaInt"], s["NmdaCa"])
-        s["LearnCaM"], s["LearnCaP"], s["LearnCaD"] = learn.cascade(
-            ca, s["LearnCaM"], s["LearnCaP"], s["LearnCaD"]
-        )
-        if learn.etrace_scale > 0:
-            s["ETrace"], s["ETrLearn"] = learn.eligibility(s["CaD"], s["CaDPrev"], s["ETrace"])
-        rate = (3 if moment.plus else 1) / membrane.int_tau
-        s["ActInt"] = s["ActInt"] + rate * (s["Act"] - s["ActInt"])
-
+        ext = torch.zeros_like(s["Vm"]) if pattern is None else pattern * layer.params.clamp.ge
+        cell.conductances(layer.params, s, ext, torch.tensor(pattern is not None, device=ext.device))
+        cell.membrane(layer.params, s)
+        cell.calcium(layer.params, s, moment.plus, layer.params.learn_ca.etrace_scale > 0)
         b = cycle // BIN % self.net.n_bins
         bins = s["bins"].clone()
         bins[:, b] = (0 if cycle % BIN == 0 else bins[:, b]) + s["CaSyn"] / BIN
