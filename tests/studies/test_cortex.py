@@ -3,10 +3,18 @@
 import dataclasses
 
 import pytest
+import torch
 
 from unrolled.runs.run import Run
 from unrolled.studies import _cortex as cortex
-from unrolled.studies import cortex_axon, cortex_objrec, cortex_ra25, cortex_reber, cortex_synapse
+from unrolled.studies import (
+    cortex_axon,
+    cortex_objrec,
+    cortex_ra25,
+    cortex_reber,
+    cortex_speed,
+    cortex_synapse,
+)
 
 
 def run(study, config, tmp_path):
@@ -216,6 +224,19 @@ def test_objrec_is_judged_at_its_epochs(tmp_path):
     assert claims["epoch-25"].status == "reproduced"
     assert claims["epoch-49"].status == "direction only"
     assert claims["unseen"].status == "not reproduced"
+
+
+def test_speed_study_times_what_it_says(tmp_path):
+    config = dataclasses.replace(cortex_speed.tiny(), side=8, batches=(1, 4), sides=(6, 8), repeats=1)
+    done, made = run(cortex_speed, config, tmp_path)
+    assert 0 < made["ra25"].ours < 60
+    assert made["naive"].ours > 1
+    assert made["bench"].status == "not attempted"  # not the benchmark's size
+    assert {(r["bench"], r["data"]) for r in done.metrics() if "bench" in r} == {(8, 1), (8, 4), (6, 1)}
+    assert draws(cortex_speed, done) == {"speed"}
+    if not torch.cuda.is_available():
+        _, made = run(cortex_speed, cortex_speed.paper(), tmp_path)
+        assert made["bench"].status == "not attempted"
 
 
 @pytest.mark.slow
