@@ -18,7 +18,7 @@ from unrolled.runs import index
 from unrolled.runs.run import Run
 from unrolled.runs.study import load
 
-STUDIES = ("curvature-text", "curvature-theory", "debate-recorded")
+STUDIES = ("curvature-text", "curvature-theory", "debate-recorded", "cortex-synapse")
 
 
 def main(root: str = "runs") -> int:

@@ -151,6 +151,19 @@ METHODS: dict[str, str] = {
   eprint = {2306.00204},
   archivePrefix = {arXiv}
 }""",
+    "kinase": """@misc{oreilly2026neocortex,
+  author = {O'Reilly, Randall C.},
+  title = {This is how the Neocortex Learns},
+  year = {2026},
+  eprint = {2606.08720},
+  archivePrefix = {arXiv}
+}""",
+    "axon": """@misc{axon2026,
+  author = {{The emer project}},
+  title = {Axon: Spiking Neural Models of the Neocortex, in {Go}},
+  year = {2026},
+  note = {commit 774c01e1}
+}""",
     "hessian_vector_product": """@article{pearlmutter1994fast,
   author = {Pearlmutter, Barak A.},
   title = {Fast Exact Multiplication by the {Hessian}},

@@ -23,7 +23,7 @@ PAPER = {
     "doi": "10.64898/2026.06.05.730489",
     "year": 2026,
 }
-METHODS = ("kinase", "fast_slow")
+METHODS = ("kinase",)
 
 DERIVATIVE = {(50, 80): 6.4657, (80, 50): -5.6483, (50, 50): 0.3144, (20, 20): 0.1258, (80, 80): 0.5030}
 """(prediction, outcome) -> fast minus slow (fact sheet, section 2.2)."""
