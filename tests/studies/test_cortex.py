@@ -82,7 +82,10 @@ def fake(tmp_path, study, config, errors):
     for arm, seeds in errors.items():
         for seed, series in enumerate(seeds):
             for step, error in enumerate(series):
-                made.log(step=step, arm=arm, seed=seed, error=error, hidden1=0.06, hidden2=0.06, trials=0)
+                made.log(
+                    step=step, arm=arm, seed=seed, error=error, unit_error=error / 10, correlation=1 - error, hidden1=0.06,
+                    hidden2=0.06, trials=0,
+                )  # fmt: skip
     return {c.id: c for c in study.claims(config, made)}
 
 

@@ -178,11 +178,14 @@ def _learned(id: str, statement: str, found: list[Any], common: dict[str, Any], 
     mean, spread = cortex.summarize([float(n) for n in reached])
     share = len(reached) / len(found)
     last = ", ".join(f"{100 * f[-1]['error']:.0f}" for f in found)
+    units = cortex.summarize([100 * f[-1]["unit_error"] for f in found])[0]
+    match = cortex.summarize([f[-1]["correlation"] for f in found])[0]
     limit = max(len(f) for f in found)
     return Claim(
         id, statement, paper="<= 100", ours=mean, spread=spread, seeds=len(found), unit="epochs",
         status="reproduced" if share >= need else "direction only" if reached else "not reproduced",
-        note=f"{len(reached)} of {len(found)} seeds reached it (longest run {limit} epochs); error of each seed's last epoch, %: {last}; "
+        note=f"{len(reached)} of {len(found)} seeds reached it (longest run {limit} epochs); error of each seed's last epoch, %: {last} (of single units "
+        f"{units:.1f}; correlation of prediction and target {match:.3f}); "
         "the source publishes no number of epochs, only its own limit; reproduced: 4 of 5 seeds", source="cortex fact sheet, T10", **common,
     )  # fmt: skip
 
