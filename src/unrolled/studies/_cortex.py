@@ -184,8 +184,8 @@ def kinases(trial: Trajectory, layer: str) -> tuple[Any, str]:
     figure.axes[0].set_ylabel("learning calcium")
     figure.legend(*figure.axes[0].get_legend_handles_labels(), loc="outside lower center", ncols=2)
     return figure, (
-        "The error signal of two neurons: the two kinases at the end of the trial differ by outcome minus prediction, "
-        "which is what their synapses learn from."
+        "The error signal of two neurons: at the end of the trial the two kinases differ by outcome minus prediction, and by "
+        "what is left of the trial's onset. It is what their synapses learn from."
     )
 
 
