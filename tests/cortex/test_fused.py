@@ -127,14 +127,8 @@ def test_in_float32_the_fused_cycle_rounds_no_worse_than_the_equations(nets):
     inputs, targets = nets.patterns(net, 8)
     moments = net.theta.moments(inputs, targets)[:60]
     doubled = exact.theta.moments(*({k: v.double() for k, v in p.items()} for p in (inputs, targets)))[:60]
-    naive, truth = net.naive.init(moments[0]), exact.naive.init(doubled[0])
-    for moment, double in zip(moments, doubled):
-        naive, truth = net.naive.step(naive, moment), exact.naive.step(truth, double)
-    fused = net.run(net.init(moments[0]), moments, 60)
-    naive, truth = net.naive.flat(naive), exact.naive.flat(truth)
-    assert torch.equal(fused["Spike"], truth["Spike"].float())
-    assert truth["CaM"].max() > 1
-    for name in (
+    naive, truth, fused = net.naive.init(moments[0]), exact.naive.init(doubled[0]), net.init(moments[0])
+    names = (
         "Vm",
         "VmDend",
         "Ge",
@@ -148,9 +142,23 @@ def test_in_float32_the_fused_cycle_rounds_no_worse_than_the_equations(nets):
         "LearnCaP",
         "Act",
         "bins",
-    ):
-        ours, theirs = (float((x[name] - truth[name]).abs().max()) for x in (fused, naive))
-        assert ours < 2 * theirs + 1e-6, (name, ours, theirs)
+    )
+    ours, theirs = dict.fromkeys(names, 0.0), dict.fromkeys(names, 0.0)
+    for moment, double in zip(moments, doubled):
+        naive, truth, fused = (
+            net.naive.step(naive, moment),
+            exact.naive.step(truth, double),
+            net.step(fused, moment),
+        )
+        flat, right = net.naive.flat(naive), exact.naive.flat(truth)
+        assert torch.equal(fused["Spike"], right["Spike"].float())
+        for name in names:  # over all cycles: the worst neuron of one cycle is a matter of luck
+            ours[name] += float((fused[name] - right[name]).abs().max()) / len(moments)
+            theirs[name] += float((flat[name] - right[name]).abs().max()) / len(moments)
+    assert right["CaM"].max() > 1
+    rounding = {name: 4 * torch.finfo(torch.float32).eps * float(right[name].abs().max()) for name in names}
+    worse = {n: (ours[n], theirs[n]) for n in names if ours[n] > 1.5 * theirs[n] + rounding[n]}
+    assert not worse
 
 
 def test_T7_a_batch_of_four_is_four_single_runs(nets):

@@ -52,6 +52,9 @@ def cortex(net: "Network", path: Path, state: Any) -> Tensor:
     scale = 8.0 / len(seen)
     if dwt.syn_tau != 1:
         return _traced(path, s, r, error, scale)
+    few = s.device.type == "cpu" and len(s) * path.lwt.numel() > SPARSE
+    if few and (dwt.learn_thr > 0 or len(s) <= 4):
+        return _few(path, s, r, error, scale)
     if dwt.learn_thr == 0:
         senders = s.flatten(0, 1).T
         up, down = (
@@ -59,8 +62,6 @@ def cortex(net: "Network", path: Path, state: Any) -> Tensor:
             for e in (error.clamp(min=0), error.clamp(max=0))
         )
         return up - path.lwt * (up - down)
-    if s.device.type == "cpu" and len(s) * path.lwt.numel() > SPARSE:
-        return _thresholded_sparse(path, s, r, error, scale)
     up, down = torch.zeros_like(path.lwt), torch.zeros_like(path.lwt)
     size = max(1, CHUNK // path.lwt.numel())
     for start in range(0, len(s), size):
@@ -73,21 +74,22 @@ def cortex(net: "Network", path: Path, state: Any) -> Tensor:
     return up * (1 - path.lwt) + down * path.lwt
 
 
-def _thresholded_sparse(path: Path, s: Tensor, r: Tensor, error: Tensor, scale: float) -> Tensor:
+def _few(path: Path, s: Tensor, r: Tensor, error: Tensor, scale: float) -> Tensor:
     """Sample by sample, for senders with any calcium and receivers with any error."""
     total, thr = torch.zeros_like(path.lwt), path.params.dwt.learn_thr
     for d in range(len(s)):
         senders, receivers = s[d].any(0).nonzero().flatten(), error[d].nonzero().flatten()
-        if not len(senders) or not len(receivers):
-            continue
         syn = s[d][:, senders].T @ (scale * r[d][:, receivers])
-        syn = torch.nn.functional.threshold(syn, thr, 0.0) * error[d, receivers]
-        at = (senders.unsqueeze(1), receivers.unsqueeze(0))
-        lwt = path.lwt[at]
-        total.index_put_(
-            at, torch.lerp(lwt, 1 - lwt, (error[d, receivers] > 0).to(lwt)) * syn, accumulate=True
-        )
+        syn = torch.nn.functional.threshold(syn, thr, 0.0) if thr > 0 else syn
+        _add_bounded(total, path.lwt, syn * error[d, receivers], senders, receivers)
     return total
+
+
+def _add_bounded(total: Tensor, lwt: Tensor, dw: Tensor, senders: Tensor, receivers: Tensor) -> None:
+    """Add a softly bounded change at some rows and columns."""
+    at = (senders.unsqueeze(1), receivers.unsqueeze(0))
+    here = lwt[at]
+    total.index_put_(at, dw * torch.lerp(here, 1 - here, (dw > 0).to(dw)), accumulate=True)
 
 
 def _traced(path: Path, s: Tensor, r: Tensor, error: Tensor, scale: float) -> Tensor:
@@ -109,6 +111,13 @@ def target(net: "Network", path: Path, state: Any) -> Tensor:
     cap, cad = synaptic_weights(BIN * net.theta.bins, net.theta.plus)
     weight = (path.params.dwt.ca_p_scale * cap - cad).to(s)
     r = r * state["RLRate"][:, path.recv.part].unsqueeze(1)
+    if s.device.type == "cpu" and len(s) * path.lwt.numel() > SPARSE:
+        total = torch.zeros_like(path.lwt)
+        for d in range(len(s)):
+            senders, receivers = (x[d].any(0).nonzero().flatten() for x in (s, r))
+            dw = (s[d][:, senders] * weight.unsqueeze(-1)).T @ r[d][:, receivers]
+            _add_bounded(total, path.lwt, dw, senders, receivers)
+        return total
     up, down = torch.zeros_like(path.lwt), torch.zeros_like(path.lwt)
     size = max(1, CHUNK // path.lwt.numel())
     for start in range(0, len(s), size):

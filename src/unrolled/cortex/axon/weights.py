@@ -54,7 +54,13 @@ class SWt:
 
     def effective(self, swt: Tensor, lwt: Tensor) -> Tensor:
         """Wt = SWt 2 / (1 + ((1 - LWt) / LWt)^gain): 1 x SWt at LWt = 0.5, up to 2 x SWt."""
-        return swt * (2 / (1 + ((1 - lwt) / lwt) ** self.gain))
+        odds = (1 - lwt).div_(lwt)
+        if self.gain == 6:  # what pow does, ten times faster
+            odds = (odds * odds).mul_(odds)
+            odds.mul_(odds)
+        else:
+            odds = odds**self.gain
+        return odds.add_(1).reciprocal_().mul_(2).mul_(swt)
 
     def linear(self, wt: Tensor, swt: Tensor | float) -> Tensor:
         """LWt that gives a Wt: 1 / (1 + ((1 - w / 2) / (w / 2))^{1 / gain}) of w = Wt / SWt."""
