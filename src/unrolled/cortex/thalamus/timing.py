@@ -63,20 +63,22 @@ class Timing:
         """One cycle of detection, after this cycle's calcium."""
         ca = params.spike_ca
         now = v["Clock"].add_(1)
-        v["GaM"].add_((v["Ge"] + v["Gi"] - v["GaM"]) / ca.m_tau)
-        v["GaP"].add_((v["GaM"] - v["GaP"]) / ca.p_tau)
-        v["GaD"].add_((v["GaP"] - v["GaD"]) / ca.d_tau)
-        diff = v["TimeDiff"].add_(((v["GaP"] - v["GaD"]).abs() - v["TimeDiff"]) / self.tau)
+        v["GaM"].lerp_(v["Ge"] + v["Gi"], 1 / ca.m_tau)
+        v["GaP"].lerp_(v["GaM"], 1 / ca.p_tau)
+        v["GaD"].lerp_(v["GaP"], 1 / ca.d_tau)
+        diff = v["TimeDiff"].lerp_((v["GaP"] - v["GaD"]).abs_(), 1 / self.tau)
 
         opened, peak = v["WindowCycle"], v["PeakCycle"]
-        waits = (opened < 0) | (now - opened > self.enable_window)  # no minus peak of the present kind yet
-        rising, climbs = diff > v["TimePeak"], v["PeakUps"] < self.ups
-        up, fall = waits & climbs & rising, waits & climbs & ~rising
-        v["TimePeak"].copy_(torch.where(up | fall, diff, v["TimePeak"]))
-        peak.copy_(torch.where(up, now, peak))
-        v["PeakUps"].copy_(torch.where(up, v["PeakUps"] + 1, torch.where(fall, 0.0, v["PeakUps"])))
+        waits = (opened < 0).logical_or_(
+            now - opened > self.enable_window
+        )  # no minus peak of the present kind yet
+        climbs = (v["PeakUps"] < self.ups).logical_and_(waits)
+        up = (diff > v["TimePeak"]).logical_and_(climbs)
+        torch.where(climbs, diff, v["TimePeak"], out=v["TimePeak"])
+        torch.where(up, now, peak, out=peak)
+        v["PeakUps"].add_(up).masked_fill_(climbs & ~up, 0.0)
         found = waits & (v["PeakUps"] >= self.ups) & (now - peak >= self.minus_window)
-        opened.copy_(torch.where(found, now, opened))
+        torch.where(found, now, opened, out=opened)
 
         # the error of the cycle to learn from, kept before it is known whether the neuron is enabled
         first = now - moment.cycle  # of this trial
