@@ -1,0 +1,42 @@
+"""Loss and accuracy count what is asked for and nothing else."""
+
+from types import SimpleNamespace
+
+import pytest
+import torch
+from torch.nn import functional as F
+
+from unrolled.looped import tasks
+
+
+def test_loss_takes_tensors_and_outputs_and_sums():
+    logits = torch.randn(2, 5, 7, dtype=torch.float64, requires_grad=True)
+    targets = torch.randint(7, (2, 5))
+    targets[0, 1] = targets[1, 3] = -100
+    batch = (torch.zeros(2, 5).long(), targets)
+    total, count = tasks.loss(lambda tokens: SimpleNamespace(logits=logits), batch)
+    plain, _ = tasks.loss(lambda tokens: logits, batch)
+    assert torch.equal(total, plain)
+    assert count.item() == 8
+    mean = F.cross_entropy(logits.flatten(0, 1), targets.flatten(), ignore_index=-100)
+    assert total.item() == pytest.approx(8 * mean.item())
+    half, _ = tasks.loss(lambda tokens: logits.bfloat16(), batch)
+    assert half.dtype == torch.float32
+
+
+def test_loss_refuses_what_does_not_fit():
+    with pytest.raises(ValueError, match="one shape"):
+        tasks.loss(lambda t: t, (torch.zeros(1, 3).long(), torch.zeros(1, 2).long()))
+
+
+def test_accuracy_leaves_the_mode_alone_and_refuses_nothing_to_count():
+    class Model(torch.nn.Module):
+        def forward(self, tokens):
+            assert not self.training
+            return F.one_hot(tokens, 4).float()
+
+    model = Model()
+    assert tasks.accuracy(model, lambda i: (torch.full((1, 2), i), torch.zeros(1, 2).long()), 2) == 0.5
+    assert model.training
+    with pytest.raises(ValueError, match="no target"):
+        tasks.accuracy(model, lambda i: (torch.zeros(1, 2).long(), torch.full((1, 2), -100)))
