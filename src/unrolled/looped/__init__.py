@@ -2,4 +2,4 @@
 
 from unrolled._lazy import attach
 
-__getattr__, __dir__, __all__ = attach(__name__, submodules=("tasks",), names={})
+__getattr__, __dir__, __all__ = attach(__name__, submodules=("ops", "tasks"), names={})
