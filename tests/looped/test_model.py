@@ -5,7 +5,7 @@ import torch
 import torch.nn.functional as F
 
 from unrolled.looped import LT2, Cache, LT2Config
-from unrolled.looped.config import MIXERS
+from unrolled.looped.config import LINEAR
 
 F64 = torch.float64
 MIXERS = ("full", "window", *LINEAR)
