@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from unrolled.looped import tasks
+from unrolled.looped import LT2, LT2Config, tasks
 
 
 def test_loss_takes_tensors_and_outputs_and_sums():
@@ -40,3 +40,22 @@ def test_accuracy_leaves_the_mode_alone_and_refuses_nothing_to_count():
     assert model.training
     with pytest.raises(ValueError, match="no target"):
         tasks.accuracy(model, lambda i: (torch.zeros(1, 2).long(), torch.full((1, 2), -100)))
+
+
+def test_a_looped_models_head_reads_only_what_is_asked():
+    model = LT2(LT2Config.preset("tiny", loops=2)).double()
+    batch = tasks.MQAR(length=16, pairs=2, vocab=256, batch=3)(0)
+    values = []
+    for one in (model, lambda tokens: model(tokens).logits):
+        model.zero_grad()
+        total, count = tasks.loss(one, batch)
+        total.backward()
+        values.append((total.detach(), count, [p.grad.clone() for p in model.parameters()]))
+    (a, n, left), (b, m, right) = values
+    assert n == m == 6
+    torch.testing.assert_close(a, b)
+    for x, y in zip(left, right):
+        torch.testing.assert_close(x, y)
+    assert tasks.accuracy(model, lambda i: batch) == tasks.accuracy(
+        lambda t: model(t).logits, lambda i: batch
+    )

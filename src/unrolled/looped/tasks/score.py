@@ -7,14 +7,33 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from unrolled.looped.model import LT2
+from unrolled.training import parallel
 
-def logits_of(made: Any) -> Tensor:
+
+def _logits(made: Any) -> Tensor:
     """The logits of whatever a model returned: a tensor, or an object that has them."""
     return made if isinstance(made, Tensor) else made.logits
 
 
+def _asked(model: Any, tokens: Tensor, there: Tensor) -> tuple[Tensor, Tensor | None]:
+    """Logits `[n, vocab]` of the places asked for, and what the mixers themselves have to lose, if anything.
+
+    A looped model's head reads those places alone: where few of many are asked for, as in recall over 8,192 tokens, it
+    would be most of the work. Wrapped models (DDP, FSDP) are called as they are.
+    """
+    if isinstance(model, LT2):
+        out = model(tokens, logits=False)
+        return model.read_out(out.hidden_per_loop[-1][there]), out.aux
+    made = model(tokens)
+    return _logits(made)[there], getattr(made, "aux", None)
+
+
 def loss(model: Any, batch: tuple[Tensor, Tensor]) -> tuple[Tensor, Tensor]:
     """Cross-entropy in nats summed over the targets that are asked for (not -100), and how many those are.
+
+    What mixers have to lose of their own (the KL divergence of DSA's indexer, a sum over tokens) is added with the weight
+    `config.index_loss`, as a mean over tokens. It moves the indexer alone.
 
     Args:
         model: tokens `[batch, length]` -> logits `[batch, length, vocab]`, or an output with `.logits`.
@@ -34,11 +53,15 @@ def loss(model: Any, batch: tuple[Tensor, Tensor]) -> tuple[Tensor, Tensor]:
         raise ValueError(
             f"tokens and targets have one shape, got {tuple(tokens.shape)} and {tuple(targets.shape)}"
         )
-    logits = logits_of(model(tokens)).flatten(0, 1)
+    there = targets != -100
+    logits, aux = _asked(model, tokens, there)
     if logits.dtype in (torch.bfloat16, torch.float16):
         logits = logits.float()
-    summed = F.cross_entropy(logits, targets.flatten(), ignore_index=-100, reduction="sum")
-    return summed, (targets != -100).sum()
+    summed, count = F.cross_entropy(logits, targets[there], reduction="sum"), there.sum()
+    if aux is not None and torch.is_grad_enabled():
+        weight = parallel.unwrap(model).config.index_loss
+        summed = summed + weight * aux * count / tokens.numel()
+    return summed, count
 
 
 @torch.no_grad()
@@ -68,8 +91,8 @@ def accuracy(model: Any, batches: Callable[[int], tuple[Tensor, Tensor]], count:
         for index in range(count):
             tokens, targets = batches(index)
             there = targets != -100
-            guess = logits_of(model(tokens)).argmax(-1)
-            right += int(((guess == targets) & there).sum())
+            guess = _asked(model, tokens, there)[0].argmax(-1)
+            right += int((guess == targets[there]).sum())
             asked += int(there.sum())
     finally:
         if isinstance(model, nn.Module):
