@@ -7,7 +7,7 @@ Arguments, shapes and dtypes are those of `unrolled.looped.ops`.
 
 from torch import Tensor
 
-from unrolled.looped.ops import _recurrent
+from unrolled.looped.ops import _recurrent, _scalar
 from unrolled.looped.ops._inputs import per_head, prepare
 from unrolled.looped.ops.naive import retnet as naive
 
@@ -63,4 +63,6 @@ def chunk(
         >>> o.flatten().tolist(), state.item()
         ([3.0, 5.5], 5.5)
     """
-    return _recurrent.scan(prepare(q, k, v, per_head(q, g), None, state, chunk_size, mask=mask, reset=reset))
+    x = prepare(q, k, v, per_head(q, g), None, state, chunk_size, mask=mask, reset=reset, widen=False)
+    o, state = _scalar.chunks(x.q, x.k, x.v, x.g, x.beta, x.state, chunk_size)
+    return o.to(x.out), state
