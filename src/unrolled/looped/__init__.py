@@ -19,18 +19,24 @@ from typing import TYPE_CHECKING
 from unrolled._lazy import attach
 
 if TYPE_CHECKING:
+    from unrolled.looped._generate import Generation as Generation
+    from unrolled.looped._loss import loss as loss
     from unrolled.looped.cache import Cache as Cache
     from unrolled.looped.config import LT2Config as LT2Config
     from unrolled.looped.model import LT2 as LT2
     from unrolled.looped.model import Output as Output
+    from unrolled.looped.sampling import Sampling as Sampling
 
 __getattr__, __dir__, __all__ = attach(
     __name__,
     submodules=("mixers", "ops", "tasks"),
     names={
         "Cache": "cache",
+        "Generation": "_generate",
         "LT2": "model",
         "LT2Config": "config",
         "Output": "model",
+        "Sampling": "sampling",
+        "loss": "_loss",
     },
 )

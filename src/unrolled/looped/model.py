@@ -9,6 +9,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from unrolled.core import Settled, seeds
+from unrolled.looped._generate import Generation, generate
+from unrolled.looped._loss import loss
 from unrolled.looped.block import Block, RMSNorm
 from unrolled.looped.cache import Cache, Waiting
 from unrolled.looped.config import ATTENTION, LT2Config
@@ -27,7 +29,8 @@ class Output:
         hidden: `[B, L, d]`, RMSNorm(h_T): what the head reads.
         hidden_per_loop: h_1 to h_T, each `[B, L, d]`, before the final norm; `model.read_out` decodes one.
         loops: how many were run: less than asked for if `until` was met.
-        aux: sum over tokens of the losses that mixers have of their own (DSA's indexer); None without any.
+        aux: losses that mixers have of their own (DSA's indexer), means over tokens, summed over layers and loops; None
+            without any.
     """
 
     logits: Tensor | None
@@ -161,18 +164,56 @@ class LT2(nn.Module):
         if logits == "per_loop":
             out = torch.stack([self.read_out(state) for state in states])
         elif logits:
-            out = self._head(hidden)
+            out = self.head_of(hidden)
         aux = torch.stack(passed.aux).sum() if passed.aux else None
         return Output(out, cache, hidden, tuple(states), len(states), aux)
 
     def read_out(self, h: Tensor) -> Tensor:
         """Logits of a residual stream `[..., d]`, such as an entry of `hidden_per_loop`: RMSNorm(h) W_out."""
-        return self._head(self._norm(h))
+        return self.head_of(self._norm(h))
+
+    def loss(self, batch: Any, **options: Any) -> tuple[Tensor, Tensor]:
+        """Summed cross-entropy and count; see `unrolled.looped.loss`."""
+        return loss(self, batch, **options)
+
+    def generate(self, tokens: Tensor, length: int, **options: Any) -> Generation:
+        """Continue sequences.
+
+        Args:
+            tokens: `[B, n]` with n >= 1, padded anywhere if `mask` says where.
+            length: tokens to add, at most.
+            **options: `mask` `[B, n]` bool, True at tokens; `loops`; `temperature` (1; 0 is greedy), `top_k`, `top_p`, `min_p`;
+                `rng`: a seed or generator, or a seed per row, which makes a row independent of its batch; `stop`: a token or
+                several that end a row; `beams` (1) and `length_penalty` (0): beam search, which is deterministic; `until`: a `Settled`
+                that ends the loops of a token early; `cache`: go on from it, `tokens` being what it has not read;
+                `prefill`: read the prompt in parts of so many tokens; `on_token(tokens, step)`: called with each `[B]` new ones.
+
+        Returns:
+            A `Generation`.
+
+        Raises:
+            ValueError: options out of range, or a row without a token.
+
+        Example:
+            >>> model = LT2(LT2Config.preset("tiny"))
+            >>> made = model.generate(torch.zeros(2, 3, dtype=torch.long), 5, temperature=0)
+            >>> made.tokens.shape, made.loops.tolist(), made.passes.tolist()
+            (torch.Size([2, 8]), [4, 4, 4, 4, 4], [0, 4, 4, 4, 4])
+        """
+        return generate(self, tokens, length, **options)
+
+    @torch.no_grad()
+    def catch_up(self, cache: Cache) -> None:
+        """Run the loops that tokens left early (`until`), in place: the cache is then as if they had not."""
+        if cache.waiting:
+            cache.bind(self, cache.loops or 0, cache.batch or 0, self.embed.weight.device)
+            _Pass(self, cache, cache.loops or 0, None, False).catch_up()
 
     def _norm(self, h: Tensor) -> Tensor:
         return h if self.config.loop_norm else self.norm(h)
 
-    def _head(self, hidden: Tensor) -> Tensor:
+    def head_of(self, hidden: Tensor) -> Tensor:
+        """Logits of `hidden` `[..., d]`, which is normalised already."""
         return F.linear(hidden, self.embed.weight if self.head is None else self.head.weight)
 
     def _loop_end(self, after: Tensor, before: Tensor, loop: int) -> Tensor:
@@ -287,6 +328,20 @@ class _Pass:
                     self._leave(loop + 1, h, positions)
                 break
         return states
+
+    def catch_up(self) -> None:
+        """The waiting tokens alone, through all loops they wait for."""
+        assert self.cache is not None
+        model, turn = self.model, None
+        for loop in range(self.loops):
+            late = self.cache.waiting.pop(loop, None)
+            if late is None:
+                continue
+            if model.turns:
+                turn = rotary(late.positions, model.config.head_dim, model.config.rope_base, late.h.dtype)
+            h = self._stack(late.h, self._span(loop, late.h.shape[1], turn))
+            if loop + 1 < self.loops:
+                self._leave(loop + 1, model._loop_end(h, late.h, loop), late.positions)
 
     def carried(self, h: Tensor, positions: Tensor | None) -> list[Tensor]:
         """One token through all loops, then the next: a linear layer's S goes from loop to loop with the token.

@@ -29,7 +29,7 @@ class Span:
     eager: bool = False
     """plain operators only, differentiable to any order and in forward mode"""
     aux: list[Tensor] = field(default_factory=list[Tensor])
-    """losses of a mixer's own, summed over tokens (DSA's indexer)"""
+    """losses of a mixer's own, means over tokens (DSA's indexer)"""
     learn: bool = False
     """whether mixers compute those"""
 
