@@ -23,7 +23,7 @@ from unrolled.cortex.axon.state import POOL_VARIABLES, VARIABLES, WAITING, fille
 if TYPE_CHECKING:
     from unrolled.cortex.network import Network
 
-CHUNK = 49152
+CHUNK = 98304
 """Neurons x data that go through a stretch together on a CPU, at most: the cache then holds what a kernel touches."""
 LEAST = 8192
 """Neurons x data that are worth a thread."""
@@ -93,16 +93,13 @@ class Fused:
             with torch.no_grad(), _flushing(net.like):
                 self._through(part, state, moments, final, records)
 
-        if threads == 1:
-            for part in parts:
-                through(part)
-        else:  # a thread per chunk beats all threads on one kernel after the other
-            torch.set_num_threads(1)
-            try:
+        with _single_threaded(threads > 1 or (net.like.device.type == "cpu" and data * net.n <= CHUNK)):
+            if threads == 1:
+                for part in parts:
+                    through(part)
+            else:  # a thread per chunk beats all threads on one kernel after the other
                 with ThreadPoolExecutor(threads) as pool:
                     list(pool.map(through, parts))
-            finally:
-                torch.set_num_threads(threads)
         ended = moments[-1].last and moments[-1].plus if moments else state["ended"]
         return final | {"cycle": state["cycle"] + len(moments), "ended": ended}, records
 
@@ -168,6 +165,20 @@ class Fused:
             raise ValueError(
                 f"the patterns are a batch of {given}, the state one of {data}; start from init()"
             )
+
+
+@contextmanager
+def _single_threaded(wanted: bool) -> Iterator[None]:
+    """Let torch use one thread a kernel for a while: on small kernels threads wait for one another longer than they work."""
+    threads = torch.get_num_threads()
+    if not wanted or threads == 1:
+        yield
+        return
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(threads)
 
 
 @contextmanager

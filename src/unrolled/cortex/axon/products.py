@@ -111,14 +111,14 @@ def target(net: "Network", path: Path, state: Any) -> Tensor:
     cap, cad = synaptic_weights(BIN * net.theta.bins, net.theta.plus)
     weight = (path.params.dwt.ca_p_scale * cap - cad).to(s)
     r = r * state["RLRate"][:, path.recv.part].unsqueeze(1)
-    if s.device.type == "cpu" and len(s) * path.lwt.numel() > SPARSE:
-        total = torch.zeros_like(path.lwt)
-        for d in range(len(s)):
-            senders, receivers = (x[d].any(0).nonzero().flatten() for x in (s, r))
-            dw = (s[d][:, senders] * weight.unsqueeze(-1)).T @ r[d][:, receivers]
-            _add_bounded(total, path.lwt, dw, senders, receivers)
-        return total
     up, down = torch.zeros_like(path.lwt), torch.zeros_like(path.lwt)
+    if s.device.type == "cpu" and len(s) * path.lwt.numel() > SPARSE:
+        for d in range(len(s)):
+            senders = s[d].any(0).nonzero().flatten()
+            dw = (s[d][:, senders] * weight.unsqueeze(-1)).T @ r[d]
+            up.index_add_(0, senders, dw.clamp(min=0))
+            down.index_add_(0, senders, dw.clamp_(max=0))
+        return up * (1 - path.lwt) + down * path.lwt
     size = max(1, CHUNK // path.lwt.numel())
     for start in range(0, len(s), size):
         part = slice(start, start + size)
