@@ -2,7 +2,8 @@
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
@@ -11,6 +12,11 @@ from unrolled.sbml import equations, naive
 from unrolled.sbml.compile import Compiled
 from unrolled.sbml.expression import NAN
 from unrolled.sbml.ir import Network, State
+
+if TYPE_CHECKING:
+    from unrolled.sbml.analysis.conservation import Law
+    from unrolled.sbml.analysis.steady import SteadyStates
+    from unrolled.sbml.simulate import Simulation
 
 
 @dataclass(frozen=True)
@@ -198,7 +204,7 @@ class Model:
             raise KeyError(
                 f"{self.name} has no {name!r}; it has {known}" + (", ..." if len(self._column) > 20 else "")
             )
-        made = torch.as_tensor(value).to(like)
+        made = torch.as_tensor(value, dtype=like.dtype, device=like.device)
         if made.ndim > 1:
             raise ValueError(f"{name} is a number or [B], got shape {tuple(made.shape)}")
         return made
@@ -272,6 +278,52 @@ class Model:
 
     def _time(self, t: Any, x: Tensor) -> Tensor:
         return torch.as_tensor(t, dtype=x.dtype, device=x.device)
+
+    def jacobian(self, x: Tensor, t: Any = 0.0, p: Any = None) -> Tensor:
+        """df/dx, `[B, d, d]` for x `[B, d]`: row i is the gradient of the rate of column i.
+
+        Raises:
+            ValueError: as `rate`.
+
+        Example:
+            >>> model = Model.from_equations({"A": 3.0}, {}, {"A": "-A^2"})
+            >>> model.jacobian(model.initial_state()).tolist()
+            [[[-6.0]]]
+        """
+        if x.ndim == 1:
+            return self.jacobian(x[None], t, p)[0]
+        self.rate(t, x, p)
+        vector, time = self.vector(p, x), self._time(t, x).expand(len(x))
+        rows = 0 if vector.ndim > 1 else None
+        field = torch.func.jacfwd(self.compiled.rate, argnums=1)
+        return torch.func.vmap(field, in_dims=(0, 0, rows))(time, x, vector)
+
+    # --- what is done with it ----------------------------------------------------------------------------------------
+
+    def simulate(self, t_end: float, points: int = 101, **options: Any) -> "Simulation":
+        """Integrate from t = 0; see `unrolled.sbml.simulate.simulate`.
+
+        Args:
+            t_end: the last time.
+            points: equally spaced times from 0 to t_end, both included.
+            options: `x0`, `parameters` (name -> number or `[B]`), `method` ("auto"), `rtol` (1e-6), `atol` (1e-9), and more.
+        """
+        from unrolled.sbml.simulate import simulate
+
+        return simulate(self, t_end, points, **options)
+
+    @cached_property
+    def conserved(self) -> "list[Law]":
+        """What the reactions never make or lose; see `unrolled.sbml.analysis.conservation.conserved`."""
+        from unrolled.sbml.analysis.conservation import conserved
+
+        return conserved(self)
+
+    def steady_states(self, **options: Any) -> "SteadyStates":
+        """States at rest, with their stability; see `unrolled.sbml.analysis.steady.steady_states`."""
+        from unrolled.sbml.analysis.steady import steady_states
+
+        return steady_states(self, **options)
 
     def source(self) -> str:
         """The generated torch code of the vector field."""
