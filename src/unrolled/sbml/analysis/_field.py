@@ -1,0 +1,160 @@
+"""The vector field of a model at fixed parameters and t = 0, with what it conserves, as the analyses read it."""
+
+import math
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from unrolled.sbml.analysis.conservation import amounts_per_column, conserved
+from unrolled.sbml.expression import TIME, Number, walk
+
+
+class Field:
+    """f(x), its Jacobian and its linear invariants, in float64.
+
+    Attributes:
+        species: names of the columns.
+        size: how many.
+        x0: `[d]`, the state that fixes the totals.
+        scale: `[d]`, typical sizes, positive.
+        W: `[m, d]`, the invariants in the units of x: conservation laws, and what nothing changes.
+        totals: `[m]`, W x0.
+        pivots: `[m]`, the column whose equation each invariant replaces.
+        nonnegative: whether no column of x0 is negative.
+        autonomous: whether f is free of time; it is read at t = 0.
+
+    Raises:
+        KeyError: no such parameter or species.
+        ValueError: f(x0) is not finite.
+    """
+
+    def __init__(
+        self,
+        model: Any,
+        parameters: Mapping[str, float] | None = None,
+        x0: Tensor | Mapping[str, float] | None = None,
+    ) -> None:
+        self.model = model
+        self.species: tuple[str, ...] = tuple(model.species)
+        self.size = len(self.species)
+        given = dict(parameters or {})
+        values = {**given, **(x0 if isinstance(x0, Mapping) else {})}
+        start = model.start(values, batch=1)
+        self.p = start.p.double()
+        x = x0 if isinstance(x0, Tensor) else start.x
+        self.x0 = x.reshape(-1).detach().double()
+        self.nonnegative = bool((self.x0 >= 0).all())
+        network = model.network
+        self.autonomous = not any(
+            node == TIME
+            for formula in [*(s.rate for s in network.states), *(r.formula for r in network.rules)]
+            for node in walk(formula)
+        )
+        factor = amounts_per_column(model)
+        rows: list[Tensor] = []
+        for law in conserved(model):
+            row = torch.zeros(self.size, dtype=torch.float64)
+            for name, weight in law.weights.items():
+                row[self.species.index(name)] = weight * factor[name]
+            rows.append(row)
+        eye = torch.eye(self.size, dtype=torch.float64)
+        rows += [eye[i] for i, state in enumerate(network.states) if state.rate == Number(0.0)]
+        self.W = torch.stack(rows) if rows else eye[:0]
+        self.totals = self.W @ self.x0
+        self.pivots = _pivots(self.W)
+        here = self.f(self.x0[None])[0]
+        if not bool(here.isfinite().all()):
+            bad = [name for name, value in zip(self.species, here.tolist()) if not math.isfinite(value)]
+            raise ValueError(f"the rate of {', '.join(bad)} is not finite at the state given")
+        self.scale = self._scales()
+
+    def f(self, x: Tensor) -> Tensor:
+        """dx/dt, `[B, d]`."""
+        with torch.no_grad():
+            return self.model.compiled.rate(x.new_zeros(()), x, self.p)
+
+    def jacobian(self, x: Tensor) -> Tensor:
+        """df/dx, `[B, d, d]`: d tangents of every sample as one forward-mode product."""
+        batch, d = x.shape
+        eye = torch.eye(d, dtype=x.dtype).repeat(batch, 1)
+        many = x.repeat_interleave(d, 0)
+        zero = x.new_zeros(())
+        with torch.no_grad():
+            _, columns = torch.func.jvp(lambda y: self.model.compiled.rate(zero, y, self.p), (many,), (eye,))
+        return columns.reshape(batch, d, d).mT
+
+    def equations(self, x: Tensor, *, jacobian: bool = True) -> tuple[Tensor, Tensor]:
+        """F, `[B, d]`, and dF/dx: f with the rows of the pivots replaced by W x - totals."""
+        F = self.f(x)
+        J = self.jacobian(x) if jacobian else x.new_zeros(0)
+        if len(self.W):
+            F = F.clone()
+            F[:, self.pivots] = x @ self.W.T - self.totals
+            if jacobian:
+                J = J.clone()
+                J[:, self.pivots] = self.W
+        return F, J
+
+    def reduced(self, x: Tensor) -> Tensor:
+        """The Jacobian at x `[d]` within the invariants, `[d - m, d - m]`."""
+        J = self.jacobian(x[None])[0]
+        if not len(self.W):
+            return J
+        _, size, V = torch.linalg.svd(self.W)
+        Q = V[int((size > 1e-10 * size.max()).sum()) :].T
+        return Q.T @ J @ Q
+
+    def starts(self, n: int, span: float, seed: int, *, signed: bool = False) -> Tensor:
+        """States to start from, `[n, d]`: x0, then log-uniform `span` decades to both sides of the scale, with x0's totals."""
+        rng = torch.Generator().manual_seed(seed)
+        spread = torch.rand(n, self.size, generator=rng, dtype=torch.float64)
+        x = self.scale * 10 ** (span * (2 * spread - 1))
+        if signed:
+            x = x * (2.0 * torch.randint(0, 2, x.shape, generator=rng) - 1)
+        # Repeated proportional fitting: exact where laws share no species.
+        for _ in range(20 if len(self.W) else 0):
+            for row, total in zip(self.W, self.totals):
+                if bool((row >= 0).all()):
+                    now = x @ row
+                    share = torch.where(now != 0, total / now, 1.0)
+                    x = torch.where(row > 0, x * share[:, None], x)
+        if len(self.W):
+            off = self.totals - x @ self.W.T
+            nearest = x + off @ torch.linalg.pinv(self.W).T
+            x = torch.where((nearest >= 0).all(-1, keepdim=True) | signed, nearest, x)
+        x[0] = self.x0
+        return x
+
+    def _scales(self) -> Tensor:
+        """The largest value each column takes on the way from x0: implicit Euler steps of growing length."""
+        x, eye = self.x0[None], torch.eye(self.size, dtype=torch.float64)
+        largest = x.abs()
+        rate = self.f(x).abs().max() / x.abs().max().clamp(min=1e-6)
+        h = 0.01 / float(rate.clamp(min=1e-9))
+        for _ in range(40):
+            step, info = torch.linalg.solve_ex(eye / h - self.jacobian(x), self.f(x))
+            ahead = x + step
+            if bool(info.any()) or not bool(ahead.isfinite().all()):
+                break
+            if self.nonnegative:
+                ahead = torch.where(ahead < 0, 0.1 * x, ahead)
+            if not bool(self.f(ahead).isfinite().all()):
+                break
+            x, h = ahead, h * 1.6
+            largest = torch.maximum(largest, x.abs())
+        typical = largest[largest > 0].median() if bool((largest > 0).any()) else torch.tensor(1.0)
+        return largest[0].clamp(min=1e-3 * float(typical))
+
+
+def _pivots(W: Tensor) -> Tensor:
+    """One column per row of W, such that these columns of W are independent: complete pivoting."""
+    rest, picked = W.clone(), torch.zeros(len(W), dtype=torch.long)
+    for _ in range(len(W)):
+        row, column = divmod(int(rest.abs().argmax()), W.shape[1])
+        picked[row] = column
+        factor = rest[:, column : column + 1] / rest[row, column]
+        rest = rest - factor * rest[row]
+        rest[row] = 0
+    return picked
