@@ -7,9 +7,9 @@ from looped_models import config, made, tangled, tokens
 from unrolled.core import Settled
 from unrolled.looped import LT2, Cache, LT2Config
 from unrolled.looped.cache import attention_bytes, linear_bytes
-from unrolled.looped.config import LINEAR
+from unrolled.looped.config import MIXERS
 
-KINDS = ("full", "window", *LINEAR)
+KINDS = MIXERS
 MIXED = "gated_delta,full,window,kda"
 
 

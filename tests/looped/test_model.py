@@ -6,10 +6,9 @@ import torch.nn.functional as F
 from looped_models import config, quiet, tangled, tokens
 
 from unrolled.looped import LT2, Cache, LT2Config
-from unrolled.looped.config import LINEAR
+from unrolled.looped.config import MIXERS
 
 F64 = torch.float64
-MIXERS = ("full", "window", *LINEAR)
 
 
 def test_the_flagship_has_exactly_these_parameters():

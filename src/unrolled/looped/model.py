@@ -317,7 +317,7 @@ class _Pass:
                     else ()
                 )
             before = h
-            h = self._stack(h, self._span(loop, h.shape[1], turn or None))
+            h = self._stack(h, self._span(loop, h.shape[1], turn or None, positions))
             h = model._loop_end(h, before, loop)
             states.append(h[:, -L:])
             stop = None
@@ -339,7 +339,7 @@ class _Pass:
                 continue
             if model.turns:
                 turn = rotary(late.positions, model.config.head_dim, model.config.rope_base, late.h.dtype)
-            h = self._stack(late.h, self._span(loop, late.h.shape[1], turn))
+            h = self._stack(late.h, self._span(loop, late.h.shape[1], turn, late.positions))
             if loop + 1 < self.loops:
                 self._leave(loop + 1, model._loop_end(h, late.h, loop), late.positions)
 
@@ -366,7 +366,7 @@ class _Pass:
             alive = None if counts is None else (counts > t).long()
             for loop in range(self.loops):
                 before = x
-                x = self._stack(x, self._span(loop, 1, turn, alive), shared=True)
+                x = self._stack(x, self._span(loop, 1, turn, positions[..., t : t + 1], alive), shared=True)
                 x = model._loop_end(x, before, loop)
                 out[loop].append(x)
         self.cache = whole
@@ -381,9 +381,12 @@ class _Pass:
             return fresh
         return count.each[:, None] + (fresh - past)
 
-    def _span(self, loop: int, length: int, turn: Any, counts: Tensor | None = None) -> Span:
+    def _span(
+        self, loop: int, length: int, turn: Any, positions: Tensor, counts: Tensor | None = None
+    ) -> Span:
         """What the mixers of a loop are told; the cache's count goes on."""
         span = Span(loop, rotary=turn, eager=self.eager, aux=self.aux, learn=self.model.training)
+        span.positions = positions if self.model.turns else None
         if self.cache is None:
             return span
         if counts is None and self.place is not None:

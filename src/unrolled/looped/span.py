@@ -26,6 +26,8 @@ class Span:
     """tokens in the cache after this pass, of the row that has fewest"""
     rotary: tuple[Tensor, Tensor] | None = None
     """cosine and sine of the positions, `[L, head_dim / 2]` or `[B, 1, L, head_dim / 2]`"""
+    positions: Tensor | None = None
+    """`[L]` or `[B, L]`"""
     eager: bool = False
     """plain operators only, differentiable to any order and in forward mode"""
     aux: list[Tensor] = field(default_factory=list[Tensor])

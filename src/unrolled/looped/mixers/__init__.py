@@ -12,10 +12,12 @@ from unrolled._lazy import attach
 if TYPE_CHECKING:
     from unrolled.looped.mixers._make import make as make
     from unrolled.looped.mixers.attention import Attention as Attention
+    from unrolled.looped.mixers.dsa import DSA as DSA
     from unrolled.looped.mixers.linear import LinearMixer as LinearMixer
+    from unrolled.looped.mixers.nsa import NSA as NSA
 
 __getattr__, __dir__, __all__ = attach(
     __name__,
-    submodules=("attention", "linear"),
-    names={"Attention": "attention", "LinearMixer": "linear", "make": "_make"},
+    submodules=("attention", "dsa", "linear", "nsa"),
+    names={"Attention": "attention", "DSA": "dsa", "LinearMixer": "linear", "NSA": "nsa", "make": "_make"},
 )
