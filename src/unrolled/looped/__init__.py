@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
 __getattr__, __dir__, __all__ = attach(
     __name__,
-    submodules=("mixers", "ops", "tasks"),
+    submodules=("convert", "mixers", "ops", "tasks", "text", "train"),
     names={
         "Cache": "cache",
         "Generation": "_generate",

@@ -10,7 +10,7 @@
 
 from typing import Any
 
-from torch import nn
+from torch import Tensor, nn
 
 FREE = ("A_log", "dt_bias", "rho")
 """Last names of parameters that never decay: decay rates, time steps, the residual between loops."""
@@ -36,3 +36,18 @@ def parameter_groups(model: nn.Module, weight_decay: float = 0.1) -> list[dict[s
     rest = [(n, p) for n, p in named if p.ndim < 2 or n.rpartition(".")[2] in FREE]
     made = [{"params": decays, "weight_decay": weight_decay}, {"params": rest, "weight_decay": 0.0}]
     return [group for group in made if group["params"]]
+
+
+def is_hidden_matrix(name: str, parameter: Tensor) -> bool:
+    """What Muon is for: matrices that map one hidden vector to another. A recipe for `optim.Muon`.
+
+    Embedding, head, rho and short convolutions are none, though they have two axes.
+
+    Example:
+        >>> import torch
+        >>> w = torch.zeros(2, 2)
+        >>> [is_hidden_matrix(name, w) for name in ("blocks.0.ffn.up.weight", "embed.weight", "blocks.0.mixer.conv.weight")]
+        [True, False, False]
+    """
+    parts = name.split(".")
+    return parameter.ndim == 2 and parts[-1] not in FREE and not {"embed", "head", "conv"} & set(parts)

@@ -1,0 +1,114 @@
+"""The looped studies run end to end at a shrunken size, judge as they say, and draw from the run folder alone."""
+
+import dataclasses
+import math
+
+import pytest
+import torch
+
+from unrolled.runs.run import Run
+from unrolled.studies import looped_parity, looped_rank, looped_recall, looped_stability, looped_swap
+
+
+def perform(module, tmp_path, **changes):
+    config = dataclasses.replace(module.tiny(), **changes)
+    with Run.create("demo", config, root=tmp_path) as run:
+        made = module.study(config, run)
+        run.save_claims(made)
+    return {claim.id: claim for claim in made}, Run.open(run.path)
+
+
+def test_rank(tmp_path):
+    claims, run = perform(looped_rank, tmp_path, draws=200)
+    assert {c.status for c in claims.values()} == {"reproduced"}
+    assert [claims[f"rank-{i}"].ours for i in (1, 2, 3, 4)] == [4, 1, 0, 4]
+    assert claims["leak"].ours == pytest.approx(0.5)
+    assert claims["reach"].ours == 5
+    assert set(looped_rank.figures(run)) == {"rank"}
+
+
+def test_products_are_those_of_matrices():
+    rng = torch.Generator().manual_seed(0)
+    k = torch.randn(3, 4, 5, generator=rng, dtype=torch.float64)
+    beta = 2 * torch.rand(3, 4, generator=rng, dtype=torch.float64)
+    alpha = torch.rand(3, 4, generator=rng, dtype=torch.float64)
+    made = looped_rank.product(k, beta, alpha)
+    for b in range(3):
+        A = torch.eye(5, dtype=torch.float64)
+        for t in range(4):
+            step = torch.eye(5, dtype=torch.float64) - beta[b, t] * torch.outer(k[b, t], k[b, t])
+            A = alpha[b, t] * step @ A
+        torch.testing.assert_close(made[b], A)
+
+
+def test_parity(tmp_path):
+    shrunken = {"steps": 6, "batch": 4, "length": 8, "tests": (8, 16), "test_batches": 1, "width": 8}
+    claims, run = perform(looped_parity, tmp_path, **shrunken, loops=(2,), groups=("S3",), group_loops=(1, 2), group_steps=4)  # fmt: skip
+    assert set(claims) == {"parity-8", "parity-16", "chance-1", "chance-2", "S3-2"}
+    assert all(0 <= c.ours <= 1 for c in claims.values())
+    assert claims["parity-8"].status == "not reproduced", "six steps teach nobody parity"
+    assert set(looped_parity.figures(run)) == {"parity"}
+    again = looped_parity.claims(run.config_as(looped_parity.Config), run)
+    assert [(c.id, c.ours, c.status) for c in again] == [(c.id, c.ours, c.status) for c in claims.values()]
+
+
+def test_recall(tmp_path):
+    claims, run = perform(looped_recall, tmp_path, steps=4, batch=4, length=16, pairs=2, width=16, heads=2)
+    assert set(claims) == {"softmax", "gated-delta", "hybrid", "window", "window-looped"}
+    assert claims["softmax"].status == "not reproduced"
+    assert set(looped_recall.figures(run)) == {"recall"}
+
+
+def test_shares_within_reach():
+    config = dataclasses.replace(looped_recall.tiny(), length=64, pairs=4)
+    assert looped_recall._within(config, 63) == 1.0
+    assert looped_recall._within(config, 0) == 0.0
+    assert 0 < looped_recall._within(config, 14) < looped_recall._within(config, 40) < 1
+
+
+def test_swap(tmp_path):
+    claims, run = perform(
+        looped_swap,
+        tmp_path,
+        stages=(2, 4),
+        n_max=4,
+        loops=(1, 2),
+        cap=4,
+        every=2,
+        budget=6,
+        batch=4,
+        width=16,
+    )
+    assert claims["128"].status == "not attempted"
+    assert claims["loops"].status in ("direction only", "not reproduced", "reproduced")
+    spent = [r for r in run.metrics() if "solved" in r]
+    assert len(spent) == 2
+    assert all(r["step"] <= 6 for r in spent)
+    assert set(looped_swap.figures(run)) == {"curriculum"}
+
+
+def test_stability(tmp_path):
+    claims, run = perform(
+        looped_stability, tmp_path, steps=6, warmup=1, width=16, layers=1, batch=2, context=16, loops=2, text_bytes=100_000
+    )  # fmt: skip
+    assert set(claims) == {"retnet", "divergence", "spikes", "softmax"}
+    assert claims["divergence"].ours == 0
+    assert claims["spikes"].ours >= 1
+    assert len([r for r in run.metrics() if "grad_norm" in r]) == 3 * 6
+    assert set(looped_stability.figures(run)) == {"stability"}
+
+
+def test_a_run_that_breaks_off_counts_as_diverged(tmp_path):
+    config = dataclasses.replace(looped_stability.tiny(), mixers=("retnet", "gated_delta"), steps=3, warmup=0)
+    with Run.create("demo", config, root=tmp_path) as run:
+        for mixer, norms, reason in (
+            ("retnet", [1.0, 50.0], "nonfinite"),
+            ("gated_delta", [1.0, 2.0, 1.5], "steps"),
+        ):
+            for step, norm in enumerate(norms):
+                run.log(step=step, mixer=mixer, seed=0, loss=1.0, grad_norm=norm)
+            run.log(mixer=mixer, seed=0, ended=len(norms), reason=reason)
+        made = {c.id: c for c in looped_stability.claims(config, run)}
+    assert math.isinf(made["retnet"].ours)
+    assert made["divergence"].ours == 1
+    assert made["divergence"].status == "reproduced"
