@@ -19,10 +19,14 @@ def plan(q: Tensor, v: Tensor, chunk: int) -> int:
     return chunk * ((CACHE if q.device.type == "cpu" else DEVICE) // numbers + 1)
 
 
-def blocks(q: Tensor, v: Tensor, chunk: int) -> list[range]:
-    """The tokens of every block; the last is cut short where the sequence ends."""
+def blocks(q: Tensor, v: Tensor, chunk: int) -> list[tuple[range, int]]:
+    """The tokens of every block, the last cut short where the sequence ends, and the length of its chunks.
+
+    That length is `chunk`, or the next power of two that holds a sequence shorter than a chunk.
+    """
     L, size = q.shape[1], plan(q, v, chunk)
-    return [range(a, min(a + size, L)) for a in range(0, L, size)]
+    C = min(chunk, 1 << max(0, L - 1).bit_length())
+    return [(range(a, min(a + size, L)), C) for a in range(0, L, size)]
 
 
 def split(x: Any, tokens: range, chunk: int, dtype: torch.dtype) -> Any:

@@ -7,7 +7,7 @@ Arguments, shapes and dtypes are those of `unrolled.looped.ops`.
 
 from torch import Tensor
 
-from unrolled.looped.ops import _recurrent, _scalar
+from unrolled.looped.ops import _chunks, _recurrent
 from unrolled.looped.ops._inputs import prepare
 from unrolled.looped.ops.naive import gated_delta as naive
 
@@ -68,5 +68,4 @@ def chunk(
         ([1.5, 2.375], 2.375)
     """
     x = prepare(q, k, v, g, beta, state, chunk_size, mask=mask, reset=reset, widen=False)
-    o, state = _scalar.chunks(x.q, x.k, x.v, x.g, x.beta, x.state, chunk_size)
-    return o.to(x.out), state
+    return _chunks.scan(x, chunk_size)

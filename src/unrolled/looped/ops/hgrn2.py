@@ -7,7 +7,7 @@ Arguments, shapes and dtypes are those of `unrolled.looped.ops`.
 
 from torch import Tensor
 
-from unrolled.looped.ops import _recurrent
+from unrolled.looped.ops import _chunks, _recurrent
 from unrolled.looped.ops._inputs import prepare
 from unrolled.looped.ops.naive import hgrn2 as naive
 
@@ -63,6 +63,5 @@ def chunk(
         >>> o.flatten().tolist(), state.item()
         ([1.5, 2.75], 2.75)
     """
-    return _recurrent.scan(
-        prepare(q, None, v, g, None, state, chunk_size, mask=mask, reset=reset, channels=True)
-    )
+    x = prepare(q, None, v, g, None, state, chunk_size, mask=mask, reset=reset, channels=True, widen=False)
+    return _chunks.scan(x, chunk_size)

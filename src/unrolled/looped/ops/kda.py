@@ -7,7 +7,7 @@ Arguments, shapes and dtypes are those of `unrolled.looped.ops`.
 
 from torch import Tensor
 
-from unrolled.looped.ops import _recurrent
+from unrolled.looped.ops import _chunks, _recurrent
 from unrolled.looped.ops._inputs import prepare
 from unrolled.looped.ops.naive import kda as naive
 
@@ -69,6 +69,5 @@ def chunk(
         >>> o.flatten().tolist(), state.item()
         ([1.5, 2.375], 2.375)
     """
-    return _recurrent.scan(
-        prepare(q, k, v, g, beta, state, chunk_size, mask=mask, reset=reset, channels=True)
-    )
+    x = prepare(q, k, v, g, beta, state, chunk_size, mask=mask, reset=reset, channels=True, widen=False)
+    return _chunks.scan(x, chunk_size)

@@ -7,7 +7,7 @@ Arguments, shapes and dtypes are those of `unrolled.looped.ops`.
 
 from torch import Tensor
 
-from unrolled.looped.ops import _recurrent, _scalar
+from unrolled.looped.ops import _chunks, _recurrent
 from unrolled.looped.ops._inputs import prepare
 from unrolled.looped.ops.naive import linear as naive
 
@@ -60,5 +60,4 @@ def chunk(
         ([3.0, 7.0], 7.0)
     """
     x = prepare(q, k, v, None, None, state, chunk_size, mask=mask, reset=reset, widen=False)
-    o, state = _scalar.chunks(x.q, x.k, x.v, x.g, x.beta, x.state, chunk_size)
-    return o.to(x.out), state
+    return _chunks.scan(x, chunk_size)
