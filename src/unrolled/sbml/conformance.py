@@ -148,7 +148,7 @@ def run_case(case: Case, file: Path | None = None, **options: Any) -> Outcome:
             warnings.simplefilter("ignore", RuntimeWarning)
             run = model.simulate(t_end, int(settings["steps"]) + 1, **options)
         amounts = set(case.names("amount"))
-        columns = {name: run.amount(name) if name in amounts else run.value(name) for name in header[1:]}
+        columns = {name: _read(run, name, name in amounts) for name in header[1:]}
     except SBMLError as error:
         return outcome("refused", str(error))
     except Exception as error:
@@ -180,3 +180,12 @@ def _number(cell: str) -> float:
     return {"inf": np.inf, "infinity": np.inf, "-inf": -np.inf, "-infinity": -np.inf, "nan": np.nan}.get(
         text
     ) or float(text)
+
+
+def _read(run: Any, name: str, amount: bool) -> torch.Tensor:
+    quantity = run.model.network.quantities.get(name)
+    return (
+        run.amount(name)
+        if amount and quantity is not None and quantity.amount is not None
+        else run.value(name)
+    )

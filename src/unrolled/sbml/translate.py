@@ -2,8 +2,8 @@
 
 The decisions, in one place:
 
-* A species' symbol in formulas is its concentration, or its amount with hasOnlySubstanceUnits (or in a compartment of no
-  dimensions). Its column of x holds the same, except where the compartment's size changes: there it holds the amount,
+* A species' symbol in formulas is its concentration, or its amount with hasOnlySubstanceUnits (or, in Level 2, in a
+  compartment without dimensions). Its column of x holds the same, except where the compartment's size changes: there it holds the amount,
   because reactions and changes of size then need no derivative of the size.
 * d(amount)/dt = sum of conversion factor * stoichiometry * rate over the reactions, unless the species is a boundary
   species or constant.
@@ -272,11 +272,8 @@ class _Translation:
         return 1.0 if self.level == 1 else None
 
     def _flat(self, compartment: str) -> bool:
-        """A compartment without dimensions has no size."""
-        element = self.compartments[compartment]
-        return (
-            self.level == 2 or element.isSetSpatialDimensions()
-        ) and element.getSpatialDimensionsAsDouble() == 0
+        """In Level 2 a compartment without dimensions has no size; Level 3 treats it as any other."""
+        return self.level == 2 and self.compartments[compartment].getSpatialDimensions() == 0
 
     def _changing(self, compartment: str) -> bool:
         return any(compartment in names for names in (self.assigned, self.rate_rules, self.event_targets))
