@@ -7,7 +7,16 @@ import pytest
 import torch
 
 from unrolled.runs.run import Run
-from unrolled.studies import looped_parity, looped_rank, looped_recall, looped_stability, looped_swap
+from unrolled.studies import (
+    looped_convert,
+    looped_lm,
+    looped_parity,
+    looped_rank,
+    looped_recall,
+    looped_speed,
+    looped_stability,
+    looped_swap,
+)
 
 
 def perform(module, tmp_path, **changes):
@@ -112,3 +121,78 @@ def test_a_run_that_breaks_off_counts_as_diverged(tmp_path):
     assert math.isinf(made["retnet"].ours)
     assert made["divergence"].ours == 1
     assert made["divergence"].status == "reproduced"
+
+
+def test_speed(tmp_path):
+    claims, run = perform(looped_speed, tmp_path, lengths=(32, 64, 128), rounds=1, texts=(8, 24), width=16, heads=2, size=16, layers=2, loops=2, decode=2)  # fmt: skip
+    assert claims["memory"].status == "reproduced"
+    assert claims["memory"].ours == 6
+    assert claims["h100"].status == "not attempted"
+    assert all(
+        c.ours > 0
+        for c in claims.values()
+        if c.id in ("forward-long", "backward-long", "slope", "token-loop")
+    )
+    assert set(looped_speed.figures(run)) == {"speed"}
+
+
+def test_where_two_lines_cross():
+    assert math.isnan(looped_speed.crossover({1: 2.0, 2: 2.0}, {1: 1.0, 2: 1.0}))
+    # Once past it, before it, past it for good: the last one counts.
+    assert looped_speed.crossover({1: 1.0, 2: 4.0, 4: 4.0, 8: 4.0}, {1: 2.0, 2: 2.0, 4: 4.0, 8: 8.0}) == 4.0
+    assert looped_speed.crossover({1: 2.0, 4: 2.0}, {1: 1.0, 4: 4.0}) == pytest.approx(2.0)
+
+
+def test_lm(tmp_path):
+    shrunken = {
+        "width": 16,
+        "heads": 2,
+        "steps": 4,
+        "batch": 2,
+        "context": 16,
+        "text_bytes": 100_000,
+        "curve": (1, 2, 3),
+        "shown": 12,
+    }
+    claims, run = perform(looped_lm, tmp_path, **shrunken, loops=2)
+    assert set(claims) == {"looping", "hybrid", "linear", "peak", "settles", "paper-scale", "niah"}
+    assert claims["peak"].ours in (1, 2, 3)
+    curve = {r["at_loops"]: r["curve_loss"] for r in run.metrics() if "at_loops" in r}
+    final = [r["val_loss"] for r in run.metrics() if r.get("arm") == "hybrid" and "val_loss" in r][-1]
+    assert curve[2] == pytest.approx(final, rel=1e-5), (
+        "the curve at the trained number of loops is the held-out loss"
+    )
+    assert set(looped_lm.figures(run)) == {"residual", "lens", "loops", "rank", "learning"}
+
+
+def test_what_is_watched_is_what_the_model_says():
+    model = looped_lm.LT2(looped_lm.LT2Config.preset("tiny", loops=2), rng=3)
+    tokens = torch.randint(256, (1, 10), generator=torch.Generator().manual_seed(0))
+    saved = looped_lm.watched(model, tokens, 3)
+    assert saved["h"].shape == (4, 10, 64)
+    torch.testing.assert_close(saved["logits"][2], model(tokens).logits[0])
+    torch.testing.assert_close(saved["logits"][3], model(tokens, loops=3).logits[0])
+    assert set(saved.records) == {"h", "logits", "S/0"}
+    assert looped_lm.residuals(saved).shape == (4, 10)
+
+
+def test_convert(tmp_path):
+    shrunken = {
+        "width": 16,
+        "heads": 2,
+        "layers": 2,
+        "pattern": "interleaved:1:1",
+        "batch": 2,
+        "context": 16,
+        "text_bytes": 100_000,
+    }
+    claims, run = perform(
+        looped_convert, tmp_path, **shrunken, teacher_steps=4, align_steps=2, loop_steps=2, last_steps=2
+    )
+    assert set(claims) == {"kept", "against-plain", "against-longer", "ouro"}
+    taken = {
+        a: sum(r["taken"] for r in run.metrics() if r.get("arm") == a and "taken" in r)
+        for a in looped_convert.ARMS
+    }
+    assert taken == {"aligned": 6, "plain": 4, "longer": 6}
+    assert set(looped_convert.figures(run)) == {"conversion"}

@@ -59,3 +59,14 @@ def test_a_looped_models_head_reads_only_what_is_asked():
     assert tasks.accuracy(model, lambda i: batch) == tasks.accuracy(
         lambda t: model(t).logits, lambda i: batch
     )
+
+
+def test_the_indexers_own_loss_is_added_and_moves_the_indexer_alone():
+    config = LT2Config.preset("tiny", loops=1, layers=1, pattern="dsa", top_k=4)
+    model = LT2(config).double().train()
+    batch = tasks.Words("Z2", length=12, batch=2)(0)
+    total, count = tasks.loss(model, batch)
+    plain = F.cross_entropy(model(batch[0]).logits.flatten(0, 1), batch[1].flatten(), reduction="sum")
+    aux = model(batch[0]).aux
+    torch.testing.assert_close(total, plain + config.index_loss * aux * count)
+    assert aux.item() > 0

@@ -29,11 +29,19 @@ def _asked(model: Any, tokens: Tensor, there: Tensor) -> tuple[Tensor, Tensor | 
     return _logits(made)[there], getattr(made, "aux", None)
 
 
+def _placed(model: Any, batch: tuple[Tensor, Tensor]) -> tuple[Tensor, Tensor]:
+    """The batch where the model is: tasks make theirs on the CPU."""
+    if not isinstance(model, nn.Module) or (first := next(model.parameters(), None)) is None:
+        return batch
+    tokens, targets = batch
+    return tokens.to(first.device, non_blocking=True), targets.to(first.device, non_blocking=True)
+
+
 def loss(model: Any, batch: tuple[Tensor, Tensor]) -> tuple[Tensor, Tensor]:
     """Cross-entropy in nats summed over the targets that are asked for (not -100), and how many those are.
 
-    What mixers have to lose of their own (the KL divergence of DSA's indexer, a sum over tokens) is added with the weight
-    `config.index_loss`, as a mean over tokens. It moves the indexer alone.
+    As `looped.loss`, which is for language; here the head is spared where nothing is asked. What mixers have to lose of their own
+    (the KL divergence of DSA's indexer, a mean over tokens) is added with the weight `config.index_loss`, per counted target.
 
     Args:
         model: tokens `[batch, length]` -> logits `[batch, length, vocab]`, or an output with `.logits`.
@@ -48,7 +56,7 @@ def loss(model: Any, batch: tuple[Tensor, Tensor]) -> tuple[Tensor, Tensor]:
         >>> round(total.item(), 4), count.item()  # 2 ln 4
         (2.7726, 2)
     """
-    tokens, targets = batch
+    tokens, targets = _placed(model, batch)
     if tokens.shape != targets.shape:
         raise ValueError(
             f"tokens and targets have one shape, got {tuple(tokens.shape)} and {tuple(targets.shape)}"
@@ -60,7 +68,7 @@ def loss(model: Any, batch: tuple[Tensor, Tensor]) -> tuple[Tensor, Tensor]:
     summed, count = F.cross_entropy(logits, targets[there], reduction="sum"), there.sum()
     if aux is not None and torch.is_grad_enabled():
         weight = parallel.unwrap(model).config.index_loss
-        summed = summed + weight * aux * count / tokens.numel()
+        summed = summed + weight * aux * count
     return summed, count
 
 
@@ -89,7 +97,7 @@ def accuracy(model: Any, batches: Callable[[int], tuple[Tensor, Tensor]], count:
     try:
         right = asked = 0
         for index in range(count):
-            tokens, targets = batches(index)
+            tokens, targets = _placed(model, batches(index))
             there = targets != -100
             guess = _asked(model, tokens, there)[0].argmax(-1)
             right += int((guess == targets[there]).sum())
