@@ -234,7 +234,12 @@ class _Translation:
                     start = self.starts.get(name, None if value is None else Number(value))
                     rate = self.rate_rules.get(name, Number(0.0))
                     state(State(name, name, kind, "value", rate), start)
-                elif kind == "compartment" and self._flat(name) and value is None and name not in self.starts:
+                elif (
+                    kind == "compartment"
+                    and value is None
+                    and name not in self.starts
+                    and self._pointlike(name)
+                ):
                     constant(name, kind, 1.0)
                 elif kind != "stoichiometry" or name in self.named_references:
                     constant(name, kind, value)
@@ -274,6 +279,13 @@ class _Translation:
     def _flat(self, compartment: str) -> bool:
         """In Level 2 a compartment without dimensions has no size; Level 3 treats it as any other."""
         return self.level == 2 and self.compartments[compartment].getSpatialDimensions() == 0
+
+    def _pointlike(self, compartment: str) -> bool:
+        """Without dimensions, and without a size of its own: 1 leaves amounts as they are."""
+        element = self.compartments[compartment]
+        return self._flat(compartment) or (
+            element.isSetSpatialDimensions() and element.getSpatialDimensionsAsDouble() == 0
+        )
 
     def _changing(self, compartment: str) -> bool:
         return any(compartment in names for names in (self.assigned, self.rate_rules, self.event_targets))
