@@ -2,12 +2,16 @@
 
 import gzip
 import json
+import math
 
 import pytest
 import torch
+from safetensors.torch import load_file
 
+from unrolled.core import rollout
 from unrolled.cortex import Network, interop, thalamus
 from unrolled.cortex.tasks import ra25, reber
+from unrolled.instruments import delta
 
 AXON = """{
 	"Network": "Demo",
@@ -177,3 +181,84 @@ def test_spikes_are_time_first_without_the_start():
     assert torch.equal(spikes, trial["In.Spike"][1:])
     with pytest.raises(KeyError, match="was not recorded"):
         interop.spikes(trial, "Hid")
+
+
+def driven():
+    net = Network(seed=2)
+    net.layer("In", (2, 5), interop.SPIKES)
+    net.layer("Hid", (3, 3))
+    net.layer("Out", (1, 2), kind="target")
+    net.connect("In", "Hid")
+    net.connect("Hid", "Out", back=True)
+    return net
+
+
+def trains(rate, steps=200, data=3, n=10):
+    return (torch.rand(steps, data, n, generator=torch.Generator().manual_seed(0)) < rate).float()
+
+
+@pytest.mark.parametrize("twin", [False, True], ids=["fused", "naive"])
+def test_a_layer_fires_in_the_cycles_it_is_told_to_but_for_refractoriness(twin):
+    net, given = driven(), trains(0.1)
+    expected, last = torch.zeros_like(given), torch.full((3, 10), -100)
+    for t, now in enumerate(given):
+        expected[t] = (now > 0) & (t - last > 3)
+        last = torch.where(expected[t] > 0, t, last)
+    assert expected.sum() < given.sum()  # some come too soon
+    moments = interop.moments(net, {"In": given}, torch.eye(2)[[0, 1, 0]])
+    if twin:
+        fired = rollout(net.naive, moments, 200, record=lambda state: state["layers"]["In"]["Spike"])[
+            "value"
+        ][1:]
+    else:
+        fired = interop.spikes(rollout(net, moments, 200, record=["In.Spike"]), "In")
+    assert torch.equal(fired, expected)
+
+
+def test_spike_trains_drive_and_teach():
+    net, given = driven(), trains(0.08)
+    trial = rollout(
+        net, interop.moments(net, {"In": given}, torch.eye(2)[[0, 1, 0]]), 200, record=["Hid.Spike"]
+    )
+    assert interop.spikes(trial, "Hid").sum() > 0
+    assert float(net.learn(trial)["In->Hid"].abs().max()) > 0
+
+
+def test_spikes_of_another_simulator_become_a_trajectory():
+    given = trains(0.2)
+    trial = interop.recording({"Net": given}, minus=150)
+    assert torch.equal(interop.spikes(trial, "Net"), given)
+    change = trial.window(151, 201)["Net.Spike"].mean(0) - trial.window(101, 151)["Net.Spike"].mean(0)
+    torch.testing.assert_close(change, given[150:].mean(0) - given[100:150].mean(0))
+    assert math.isfinite(
+        float(delta(trial, minus=(100, 151), plus=(151, 201), of="Net.Spike")["norm"].mean())
+    )
+
+
+@pytest.mark.parametrize(
+    ("call", "match"),
+    [
+        (lambda: interop.recording({}), "got no layers"),
+        (lambda: interop.recording({"a": trains(0.1), "b": trains(0.1, 100)}), "one number of time steps"),
+        (lambda: interop.recording({"a": trains(0.1)[0]}), r"expected \[time, batch, neurons\]"),
+        (lambda: interop.recording({"a": trains(0.1) * 2}), "expected 0 and 1, got values from 0.0 to 2.0"),
+        (lambda: interop.recording({"a": trains(0.1) * float("nan")}), "expected 0 and 1"),
+        (lambda: interop.moments(driven(), {"In": trains(0.1, 100)}), r"expected \[200, batch, 10\]"),
+        (lambda: interop.moments(driven(), {"In": trains(0.1, n=9)}), r"expected \[200, batch, 10\]"),
+        (
+            lambda: interop.moments(driven(), {"Hid": trains(0.1)}),
+            r"of kind SPIKES, made with .*there are \['In'\]",
+        ),
+    ],
+)
+def test_spikes_that_are_none_are_refused(call, match):
+    with pytest.raises(ValueError, match=match):
+        call()
+
+
+def test_our_own_file_is_plain_safetensors_with_the_exact_weights(tmp_path):
+    net = small()
+    net.save(tmp_path / "net.safetensors")
+    tensors = load_file(tmp_path / "net.safetensors")
+    lwt = net["In->Hid"].lwt
+    assert any(x.shape == lwt.shape and torch.equal(x, lwt) for x in tensors.values())

@@ -1,4 +1,4 @@
-"""At home elsewhere: Axon's weight files, and spikes as snntorch expects them.
+"""Axon's weight files.
 
 Axon writes weights as JSON (`.wts`, `.wts.gz`): per layer and receiver the senders, the effective weights `Wt` to four
 figures, and the structural weights `Wt1`. Linear weights follow from both. Our own files, exact and smaller, are
@@ -16,7 +16,6 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
-from unrolled.core import Trajectory
 from unrolled.cortex.axon.building import refresh
 
 if TYPE_CHECKING:
@@ -104,27 +103,6 @@ def load_wts(net: "Network", path: str | os.PathLike[str]) -> list[str]:
     net.state = None
     net.changed()
     return list(made)
-
-
-def spikes(trial: Trajectory, layer: str) -> Tensor:
-    """Spikes of a recorded trial in snntorch's convention: `[time, batch, neurons]` of 0 and 1, without the state at t = 0.
-
-    Raises:
-        KeyError: the layer's spikes were not recorded.
-
-    Example:
-        >>> from unrolled.cortex.tasks import ra25
-        >>> net, pairs = ra25.network(), ra25.patterns()
-        >>> trial = net.present(pairs.inputs[:2], record=["Input.Spike"])
-        >>> spikes(trial, "Input").shape
-        torch.Size([200, 2, 25])
-    """
-    name = f"{layer}.Spike"
-    if name not in trial.records:
-        raise KeyError(
-            f"{name} was not recorded; present(..., record=[{name!r}]); there are {', '.join(trial.records)}"
-        )
-    return trial[name][1:] if int(trial.t[0]) == 0 else trial[name]
 
 
 def _checked(path: str | os.PathLike[str]) -> FilePath:
