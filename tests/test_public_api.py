@@ -33,6 +33,13 @@ FUNCTIONS = [
     "instruments.influence",
     "instruments.lens",
     "instruments.curvature.decompose",
+    "looped.LT2",
+    "looped.LT2.from_pretrained",
+    "looped.LT2Config.preset",
+    "looped.Cache",
+    "looped.Cache.load",
+    "looped.loss",
+    "looped.mixers.make",
     "debate.FJ",
     "debate.fit",
     "debate.load",
@@ -139,11 +146,11 @@ def test_instruments_are_functions_whatever_is_imported_first():
 
 
 def test_every_module_imports():
-    """None of them needs an extra at import time, nor a GPU, nor the network. Two subclass what an extra brings, if it is there."""
+    """None of them needs an extra at import time, nor a GPU, nor the network. Three subclass what an extra brings, if it is there."""
     script = """
 import importlib, pkgutil, sys, unrolled
 for module in pkgutil.walk_packages(unrolled.__path__, "unrolled."):
-    if not module.name.endswith(("__main__", "curvature.hf", "curvature.lightning")):
+    if not module.name.endswith(("__main__", "curvature.hf", "curvature.lightning", "interop.hf")):
         importlib.import_module(module.name)
 print("heavy:", [n for n in ("pandas", "matplotlib", "transformers", "ray", "wandb", "lightning") if n in sys.modules])
 """

@@ -17,7 +17,7 @@ def config(pattern="interleaved:1:1", **changes):
         "window": 9,
         "block": 8,
         "blocks": 2,
-        "top_k": 16,
+        "index_top_k": 16,
         "index_dim": 8,
         "chunk": 16,
     }

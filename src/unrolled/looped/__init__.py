@@ -26,11 +26,13 @@ if TYPE_CHECKING:
     from unrolled.looped.model import LT2 as LT2
     from unrolled.looped.model import Output as Output
     from unrolled.looped.sampling import Sampling as Sampling
+    from unrolled.looped.system import BlockSystem as BlockSystem
 
 __getattr__, __dir__, __all__ = attach(
     __name__,
-    submodules=("convert", "mixers", "ops", "tasks", "text", "train"),
+    submodules=("convert", "interop", "mixers", "ops", "tasks", "text", "train"),
     names={
+        "BlockSystem": "system",
         "Cache": "cache",
         "Generation": "_generate",
         "LT2": "model",

@@ -60,6 +60,8 @@ class LT2Config:
     """RMSNorm after a mixer and after SwiGLU too, as in Ouro (2510.25741)"""
     loop_norm: bool = False
     """the final RMSNorm after every loop rather than after the last, as in Ouro"""
+    exit_gate: bool = False
+    """a read-out of when to stop, as in Ouro: `LT2.exit_distribution`"""
 
     head_dim: int = 0
     """of attention; 0 means width / heads"""
@@ -73,7 +75,7 @@ class LT2Config:
     """NSA: tokens of a compressed and of a selected block"""
     blocks: int = 16
     """NSA: blocks selected, the query's own among them"""
-    top_k: int = 2048
+    index_top_k: int = 2048
     """DSA: tokens selected"""
     index_heads: int = 4
     """DSA: heads of the indexer"""
@@ -96,7 +98,7 @@ class LT2Config:
     """DSA: weight of the indexer's KL divergence in `loss`"""
 
     def __post_init__(self) -> None:
-        for name in ("vocab_size", "width", "layers", "heads", "loops", "context", "block", "blocks", "top_k", "index_heads",
+        for name in ("vocab_size", "width", "layers", "heads", "loops", "context", "block", "blocks", "index_top_k", "index_heads",
                      "index_dim", "chunk"):  # fmt: skip
             if not isinstance(value := getattr(self, name), int) or isinstance(value, bool) or value < 1:
                 raise ValueError(f"LT2Config.{name} is a whole number of at least 1, got {value!r}")

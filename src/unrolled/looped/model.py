@@ -1,7 +1,9 @@
 """The looped model: a stack of blocks, applied T times to its own output."""
 
+import os
 import uuid
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -14,8 +16,11 @@ from unrolled.looped._loss import loss
 from unrolled.looped.block import Block, RMSNorm
 from unrolled.looped.cache import Cache, Waiting
 from unrolled.looped.config import ATTENTION, LT2Config
+from unrolled.looped.explain import Explanation, explain
+from unrolled.looped.interop.folder import load, save
 from unrolled.looped.layout import Layout, layout
 from unrolled.looped.span import Span, rotary
+from unrolled.looped.system import BlockSystem
 
 
 @dataclass
@@ -75,6 +80,7 @@ class LT2(nn.Module):
         self.norm = RMSNorm(config.width, config.norm_eps)
         self.rho = nn.Parameter(torch.zeros(config.loops, config.width)) if config.residual else None
         self.head = None if config.tied else nn.Linear(config.width, config.vocab_size, bias=False)
+        self.exit = nn.Linear(config.width, 1) if config.exit_gate else None
         self.turns = any(kind in ATTENTION for kind in config.mixers)
         self.reset(rng)
 
@@ -131,7 +137,7 @@ class LT2(nn.Module):
             ValueError: shapes, devices or token numbers that do not fit, positions beyond `config.context`, loops below
                 1, or a cache of another model, batch or number of loops.
         """
-        h = self._embed(tokens, inputs_embeds)
+        h = self.embed_input(tokens, inputs_embeds)
         B, L, _ = h.shape
         loops = self.config.loops if loops is None else loops
         if not isinstance(loops, int) or isinstance(loops, bool) or loops < 1:
@@ -171,6 +177,53 @@ class LT2(nn.Module):
     def read_out(self, h: Tensor) -> Tensor:
         """Logits of a residual stream `[..., d]`, such as an entry of `hidden_per_loop`: RMSNorm(h) W_out."""
         return self.head_of(self._norm(h))
+
+    def exit_distribution(self, out: Output) -> Tensor:
+        """Ouro's gate: the probability of ending at each loop, `[loops, B, L]` (2510.25741, eq. 4).
+
+        lambda_t = sigmoid(gate(RMSNorm(h_t))), p_t = lambda_t (1 - lambda_1) ... (1 - lambda_{t-1}); the last loop takes the
+        rest.
+
+        Raises:
+            ValueError: the model has no exit gate.
+        """
+        if self.exit is None:
+            raise ValueError(
+                "this model has no exit gate: build it with LT2Config(exit_gate=True), or load one of Ouro's"
+            )
+        states = torch.stack([self._norm(h) for h in out.hidden_per_loop])
+        ends = torch.sigmoid(self.exit(states)[..., 0].float())
+        going = torch.cat([torch.ones_like(ends[:1]), (1 - ends).cumprod(0)[:-1]])
+        return torch.cat([(ends * going)[:-1], going[-1:]])
+
+    def block_system(self, *, eager: bool = True) -> BlockSystem:
+        """The loop as a `System`: a step is one loop."""
+        return BlockSystem(self, eager=eager)
+
+    def explain(self) -> Explanation:
+        """Which implementation each layer uses, and why; print it."""
+        return explain(self)
+
+    def save_pretrained(self, folder: str | os.PathLike[str]) -> Path:
+        """Write config.json and model.safetensors into a folder, which `from_pretrained` and `transformers` read."""
+        return save(self, folder)
+
+    @classmethod
+    def from_pretrained(
+        cls, folder: str | os.PathLike[str], *, dtype: torch.dtype | None = None, **changes: Any
+    ) -> "LT2":
+        """Read what `save_pretrained` wrote, or an Ouro-type checkpoint (`model_type: ouro`), from disk.
+
+        Args:
+            folder: with config.json and *.safetensors.
+            dtype: of the weights; None leaves them as they are.
+            **changes: fields of the configuration to change, such as `context`.
+
+        Raises:
+            FileNotFoundError: no such files.
+            ValueError: another kind of model, or weights that do not fit.
+        """
+        return load(cls, folder, dtype=dtype, **changes)
 
     def loss(self, batch: Any, **options: Any) -> tuple[Tensor, Tensor]:
         """Summed cross-entropy and count; see `unrolled.looped.loss`."""
@@ -216,15 +269,16 @@ class LT2(nn.Module):
         """Logits of `hidden` `[..., d]`, which is normalised already."""
         return F.linear(hidden, self.embed.weight if self.head is None else self.head.weight)
 
-    def _loop_end(self, after: Tensor, before: Tensor, loop: int) -> Tensor:
-        """h~ + rho * h, and Ouro's norm if there is one."""
+    def loop_end(self, after: Tensor, before: Tensor, loop: int) -> Tensor:
+        """h~ + rho * h for a loop counted from 0, and Ouro's norm if there is one."""
         if self.rho is not None:
             after = torch.addcmul(after, self.rho[min(loop, len(self.rho) - 1)].to(after.dtype), before)
         return self.norm(after) if self.config.loop_norm else after
 
     # --- checks -----------------------------------------------------------------------------------------------------
 
-    def _embed(self, tokens: Tensor | None, inputs_embeds: Tensor | None) -> Tensor:
+    def embed_input(self, tokens: Tensor | None, inputs_embeds: Tensor | None) -> Tensor:
+        """h_0, from one of the two; the errors are those of a call."""
         if (tokens is None) == (inputs_embeds is None):
             raise ValueError("give tokens or inputs_embeds, one of them")
         device = self.embed.weight.device
@@ -318,7 +372,7 @@ class _Pass:
                 )
             before = h
             h = self._stack(h, self._span(loop, h.shape[1], turn or None, positions))
-            h = model._loop_end(h, before, loop)
+            h = model.loop_end(h, before, loop)
             states.append(h[:, -L:])
             stop = None
             if until is not None and loop:
@@ -341,7 +395,7 @@ class _Pass:
                 turn = rotary(late.positions, model.config.head_dim, model.config.rope_base, late.h.dtype)
             h = self._stack(late.h, self._span(loop, late.h.shape[1], turn, late.positions))
             if loop + 1 < self.loops:
-                self._leave(loop + 1, model._loop_end(h, late.h, loop), late.positions)
+                self._leave(loop + 1, model.loop_end(h, late.h, loop), late.positions)
 
     def carried(self, h: Tensor, positions: Tensor | None) -> list[Tensor]:
         """One token through all loops, then the next: a linear layer's S goes from loop to loop with the token.
@@ -367,7 +421,7 @@ class _Pass:
             for loop in range(self.loops):
                 before = x
                 x = self._stack(x, self._span(loop, 1, turn, positions[..., t : t + 1], alive), shared=True)
-                x = model._loop_end(x, before, loop)
+                x = model.loop_end(x, before, loop)
                 out[loop].append(x)
         self.cache = whole
         return [torch.cat(series, 1) for series in out]

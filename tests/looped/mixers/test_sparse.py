@@ -49,7 +49,7 @@ def dense_dsa(m, x, span):
                 sum(iw[b, t, j] * F.relu(ik[b, 0, : t + 1] @ iq[b, j, t]) for j in range(c.index_heads))
                 / (c.index_heads * c.index_dim) ** 0.5
             )
-            order = sorted(range(t + 1), key=lambda s: (-float(score[s].detach()), -s))[: c.top_k]
+            order = sorted(range(t + 1), key=lambda s: (-float(score[s].detach()), -s))[: c.index_top_k]
             p = (torch.einsum("hd,hsd->hs", q[b, :, t], k[b][:, order]) * d**-0.5).softmax(-1)
             o[b, :, t] = torch.einsum("hs,hsd->hd", p, v[b][:, order])
             target = p.detach().mean(0)
@@ -59,7 +59,7 @@ def dense_dsa(m, x, span):
 
 @pytest.mark.parametrize("top_k", [1, 5, 20, 39, 64])
 def test_dsa_is_the_definition(top_k):
-    m = random(DSA(config("dsa", top_k=top_k)))
+    m = random(DSA(config("dsa", index_top_k=top_k)))
     x, span = inputs(2, 40, 8)
     expected, kl = dense_dsa(m, x, span)
     assert torch.allclose(m(x, span), expected, atol=1e-10)
@@ -74,7 +74,7 @@ def test_dsa_is_the_definition(top_k):
 
 def test_with_all_tokens_dsa_is_full_attention():
     x = tokens(2, 50)
-    sparse = LT2(config("dsa", top_k=50, loops=3)).eval()
+    sparse = LT2(config("dsa", index_top_k=50, loops=3)).eval()
     full = LT2(config("full", loops=3)).eval()
     full.load_state_dict({k: v for k, v in sparse.state_dict().items() if "index" not in k})
     expected = full(x).logits
@@ -104,7 +104,7 @@ def test_the_indexer_learns_and_nothing_else_does_from_its_loss():
 def test_an_indexer_that_learns_finds_what_attention_looks_at():
     """200 steps on the divergence alone: the chosen tokens hold more of the attention than before."""
     torch.manual_seed(0)
-    m = DSA(config("dsa", top_k=8)).float()
+    m = DSA(config("dsa", index_top_k=8)).float()
     for p in m.parameters():
         nn.init.normal_(p, std=2 * p.shape[-1] ** -0.5, generator=torch.Generator().manual_seed(p.numel()))
     x, span = inputs(4, 48, 8)
@@ -150,7 +150,7 @@ def test_dsa_never_holds_all_scores(monkeypatch):
 
     monkeypatch.setattr("unrolled.looped.mixers._select.BUDGET", 2**17)
     L = 1024
-    m = DSA(config("dsa", top_k=16)).float()
+    m = DSA(config("dsa", index_top_k=16)).float()
     x, span = inputs(1, L, 8)
     span.rotary, span.learn = tuple(t.float() for t in span.rotary), True
     with Largest() as watch:
@@ -225,7 +225,7 @@ def test_nsa_is_the_definition(blocks, kv_heads):
 
 @pytest.mark.parametrize("kind", ["dsa", "nsa"])
 def test_small_blocks_of_queries_change_nothing(kind, monkeypatch):
-    m = random(mixers.make(kind, config(kind, top_k=7)))
+    m = random(mixers.make(kind, config(kind, index_top_k=7)))
     x, span = inputs(2, 45, 8)
     x.requires_grad_()
     span.learn = True

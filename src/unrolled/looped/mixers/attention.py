@@ -79,9 +79,9 @@ class Attention(nn.Module):
             o = o * torch.sigmoid(self.g(x))
         return self.o(o)
 
-    def explain(self) -> tuple[str, str]:
-        """Which implementation is used, and why."""
-        return "torch SDPA", "softmax attention: torch's fused kernel, whichever fits the device"
+    def explain(self, device: torch.device) -> tuple[str, str]:
+        """Which implementation is used on a device, and why."""
+        return "torch SDPA", f"softmax attention: torch's fused kernel, whichever fits {device}"
 
 
 class Window(Attention):
@@ -93,8 +93,8 @@ class Window(Attention):
         """Tokens seen in this loop."""
         return self.config.window_at(span.loop)
 
-    def explain(self) -> tuple[str, str]:
-        """Which implementation is used, and why."""
+    def explain(self, device: torch.device) -> tuple[str, str]:
+        """Which implementation is used on a device, and why."""
         return (
             "torch SDPA, blockwise",
             f"blocks of {self.config.window} queries see their own and the block before: O(L w)",

@@ -16,13 +16,13 @@ from unrolled.training.gpt import rotate
 
 
 class DSA(Attention):
-    """Attention to the `top_k` tokens that an indexer scores highest (DeepSeek-V3.2; LT2 2605.20670, section 2).
+    """Attention to the `index_top_k` tokens that an indexer scores highest (DeepSeek-V3.2; LT2 2605.20670, section 2).
 
         I[t, s] = sum_j w[t, j] ReLU(q_j[t] . k[s]) / sqrt(J c),  j = 1..J heads of c channels, one key for all
 
     In training the indexer minimises KL(p || softmax(I)) over the tokens chosen, p being attention summed over heads and
     normalised; neither p nor x takes gradients from it (`Output.aux`). Scores are made for a block of queries at a time,
-    so that no `[L, L]` matrix is ever held, in training by making them twice. With no more tokens than `top_k` it is `Attention`.
+    so that no `[L, L]` matrix is ever held, in training by making them twice. With no more tokens than `index_top_k` it is `Attention`.
 
     Differences to LT2's published code: its indexer is made densely and takes no gradient; its attention has one shared head
     of keys and values and no positions. Here both are those of `Attention`.
@@ -47,10 +47,10 @@ class DSA(Attention):
             v = slot.append("v", v, span.past, span.starts)
             ik = slot.append("index", ik, span.past, span.starts)
         learn = span.learn and torch.is_grad_enabled()
-        if k.shape[2] <= self.config.top_k and not learn:
+        if k.shape[2] <= self.config.index_top_k and not learn:
             return self.out(attend(q, k, v, span), x)
         B, H, L, _ = q.shape
-        S, n = k.shape[2], min(self.config.top_k, k.shape[2])
+        S, n = k.shape[2], min(self.config.index_top_k, k.shape[2])
         each = B * (S * (1 + self.config.index_heads) + H * (S if 2 * n >= S else n * (k.shape[3] + 1)))
         made, losses = [], []
         for first, last in blocks(L, each):
@@ -94,7 +94,7 @@ class DSA(Attention):
     ) -> tuple[Tensor, Tensor]:
         """Output `[B, H, l, d_h]` of a block of queries, and the indexer's divergence summed over them."""
         B, H, l, d = q.shape
-        S, n = k.shape[2], min(self.config.top_k, k.shape[2])
+        S, n = k.shape[2], min(self.config.index_top_k, k.shape[2])
         score = torch.einsum("bljs,blj->bls", F.relu(torch.einsum("bljc,bsc->bljs", iq, ik)), iw)
         seen = torch.arange(S, device=q.device) <= here[..., None]
         score = score.masked_fill(~seen, -torch.inf)
@@ -118,11 +118,11 @@ class DSA(Attention):
             kl = divergence(p.detach().flatten(1, 2).mean(1), score.masked_fill(~keep, -torch.inf))
         return o.reshape(B, H, l, d), kl
 
-    def explain(self) -> tuple[str, str]:
-        """Which implementation is used, and why."""
+    def explain(self, device: torch.device) -> tuple[str, str]:
+        """Which implementation is used on a device, and why."""
         return (
             "torch, blocks of queries",
-            f"up to {self.config.top_k} tokens: torch SDPA; beyond, scores for a block of queries at a time, then only what they chose",
+            f"up to {self.config.index_top_k} tokens: torch SDPA; beyond, scores for a block of queries at a time, then only what they chose",
         )
 
 

@@ -158,8 +158,8 @@ class LinearMixer(nn.Module):
         form = "naive" if span.eager else implementation(q.shape[1])
         return getattr(self.op, form)(q, *given, state=state, chunk_size=self.config.chunk, mask=mask)
 
-    def explain(self) -> tuple[str, str]:
-        """Which implementation is used, and why."""
+    def explain(self, device: torch.device) -> tuple[str, str]:
+        """Which implementation is used on a device, and why."""
         return (
             f"ops.{self.name}.chunk, torch",
             f"chunks of {self.config.chunk} tokens; one token after another below {SHORT} tokens and when decoding",

@@ -90,8 +90,8 @@ class NSA(Attention):
             best = (q @ k.mT[:, :, None]).masked_fill(~seen, -torch.inf).softmax(-1) @ v[:, :, None]
         return summary.reshape(B, H, l, d), best.reshape(B, H, l, d)
 
-    def explain(self) -> tuple[str, str]:
-        """Which implementation is used, and why."""
+    def explain(self, device: torch.device) -> tuple[str, str]:
+        """Which implementation is used on a device, and why."""
         c = self.config
         return (
             "torch, blocks of queries",
