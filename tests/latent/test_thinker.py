@@ -120,9 +120,9 @@ def test_a_pass_for_the_question_one_a_thought_one_a_token(words, problems):
 
 def test_pause_hands_nothing_on(words, problems):
     """A pause is the same vector whatever was read; its gradient is there, and thoughts cost one pass."""
-    from tests.latent.conftest import gpt2
+    from tests.latent.conftest import EXACT, gpt2
 
-    thinker, exact = Thinker(gpt2(len(words)), words, "pause", c=2, stages=2), 1e-11
+    thinker, exact = Thinker(gpt2(len(words)), words, "pause", c=2, stages=2), EXACT["gpt2"]
     rows = [thinker.encode(problem, None) for problem in problems[:3]]
     summed, _ = thinker.loss(rows)
     summed.backward()
