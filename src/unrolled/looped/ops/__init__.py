@@ -35,8 +35,8 @@ Arguments, everywhere:
         is that of the last sequence in the row.
     implementation: "auto", "torch" or "fla" (flash-linear-attention's kernels) for `chunk`; see `implementation`. Ignored by the other two.
 
-`o` is `[B, L, H, dv]` in v's dtype. L = 0 and B = 0 are fine. NaN or inf in a token reaches all later tokens of its own row and head, and
-in `chunk` also the earlier tokens of its chunk; nothing else.
+`o` is `[B, L, H, dv]` in v's dtype. L = 0 and B = 0 are fine. NaN or inf in a token reaches all later tokens of its own row and head,
+past a `reset` too (0 times NaN is NaN), and in `chunk` also the earlier tokens of its chunk; nothing else.
 """
 
 from unrolled._lazy import attach

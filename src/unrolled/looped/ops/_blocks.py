@@ -19,12 +19,20 @@ def plan(q: Tensor, v: Tensor, chunk: int) -> int:
     return chunk * ((CACHE if q.device.type == "cpu" else DEVICE) // numbers + 1)
 
 
+def count(q: Tensor, v: Tensor, chunk: int) -> int:
+    """How many blocks there are."""
+    B, L, H, _ = q.shape
+    return -(-L // plan(q, v, chunk)) if B * H else 0
+
+
 def blocks(q: Tensor, v: Tensor, chunk: int) -> list[tuple[range, int]]:
     """The tokens of every block, the last cut short where the sequence ends, and the length of its chunks.
 
     That length is `chunk`, or the next power of two that holds a sequence shorter than a chunk.
     """
-    L, size = q.shape[1], plan(q, v, chunk)
+    B, L, H, _ = q.shape
+    size = plan(q, v, chunk)
+    L = L if B * H else 0  # nothing to do
     C = min(chunk, 1 << max(0, L - 1).bit_length())
     return [(range(a, min(a + size, L)), C) for a in range(0, L, size)]
 

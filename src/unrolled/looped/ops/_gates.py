@@ -115,35 +115,33 @@ class PerChannel:
     """
 
     levels: list[tuple[Tensor, Tensor]]
-    """For halves of s = 1, 2, 4, ... tokens: e^(from the start of the half to i), e^(from j to its end), `[n, C, dk]`."""
+    """For halves of s = 1, 2, 4, ... tokens: e^(from the border to i) of the second, e^(from j to the border) of the first, `[n, pairs, s, dk]`."""
     grow: Tensor
     keep: Tensor
 
     @staticmethod
     def of(g: Tensor) -> "PerChannel":
         """From `[n, C, dk]`; C is a power of two."""
-        n, C, dk = g.shape
-        since = g.exp()
-        until = torch.ones_like(since)
-        levels, s = [], 1
-        while s < C:
-            levels.append((since, until))
-            a, b = since.view(n, -1, 2, s, dk), until.view(n, -1, 2, s, dk)
-            whole = a[:, :, :, -1:]
-            since = torch.stack((a[:, :, 0], a[:, :, 1] * whole[:, :, 0]), 2).view(n, C, dk)
-            until = torch.stack((b[:, :, 0] * whole[:, :, 1], b[:, :, 1]), 2).view(n, C, dk)
-            s *= 2
+        since = g.exp()  # from the start of a half to i
+        until = torch.ones_like(since)  # from j to its end
+        levels: list[tuple[Tensor, Tensor]] = []
+        while 2 ** len(levels) < g.shape[1]:
+            (a, b), (c, d) = (halves(x, len(levels)).unbind(2) for x in (since, until))
+            levels.append((b, c))
+            since = torch.cat((a, b * a[:, :, -1:]), 2).view(g.shape)
+            until = torch.cat((c * b[:, :, -1:], d), 2).view(g.shape)
         return PerChannel(levels, since, until)
 
     def pairs(self, q: Tensor, k: Tensor, delta: bool) -> tuple[Tensor, Tensor | None]:
         """P, and K if `delta`; of K only what is strictly below the diagonal counts."""
         P = torch.diag_embed((q * k).sum(-1))
         K = torch.zeros_like(P) if delta else None
-        for level, (since, until) in enumerate(self.levels):
-            first = halves(k * until, level)[:, :, 0].mT
-            corner(P, level).copy_((halves(q * since, level)[:, :, 1] @ first).movedim(1, -1))
+        for level, (second, first) in enumerate(self.levels):
+            q_, (k_, later) = halves(q, level)[:, :, 1], halves(k, level).unbind(2)
+            k_ = (k_ * first).mT
+            corner(P, level).copy_(((q_ * second) @ k_).movedim(1, -1))
             if K is not None:
-                corner(K, level).copy_((halves(k * since, level)[:, :, 1] @ first).movedim(1, -1))
+                corner(K, level).copy_(((later * second) @ k_).movedim(1, -1))
         return P, K
 
     def back(
@@ -152,19 +150,18 @@ class PerChannel:
         """Gradients of q, k and G; dP counts on and below the diagonal, dK is 0 on and above it."""
         same = dP.diagonal(dim1=-2, dim2=-1)[..., None]
         dq, later, earlier = torch.zeros_like(q), torch.zeros_like(k), torch.zeros_like(k)
-        for level, (since, until) in enumerate(self.levels):
-            second, first = halves(since, level)[:, :, 1], halves(until, level)[:, :, 0]
-            q_, k_, from_ = (halves(x, level) for x in (q, k, k))
-            q_, k_, from_ = q_[:, :, 1] * second, k_[:, :, 1] * second, from_[:, :, 0] * first
+        for level, (second, first) in enumerate(self.levels):
+            k_, k2 = halves(k, level).unbind(2)
+            k_ = k_ * first
             F = corner(dP, level).movedim(-1, 1)
-            halves(dq, level)[:, :, 1] += (F @ from_) * second
-            back = F.mT @ q_
+            halves(dq, level)[:, :, 1].addcmul_(F @ k_, second)
+            back = F.mT @ (halves(q, level)[:, :, 1] * second)
             if dK is not None:
                 E = corner(dK, level).movedim(-1, 1)
-                halves(later, level)[:, :, 1] += (E @ from_) * second
-                back += E.mT @ k_
-            halves(earlier, level)[:, :, 0] += back * first
-        dG = q * dq + k * (later - earlier)
+                halves(later, level)[:, :, 1].addcmul_(E @ k_, second)
+                back += E.mT @ (k2 * second)
+            halves(earlier, level)[:, :, 0].addcmul_(back, first)
+        dG = (q * dq).addcmul_(k, later - earlier)
         return dq.addcmul_(same, k), later.add_(earlier).addcmul_(same, q), dG
 
     def total(self, x: Tensor) -> Tensor:

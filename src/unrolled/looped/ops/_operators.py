@@ -39,9 +39,8 @@ def operator(name: str, forward: Callable[..., Any], backward: Callable[..., Any
             return [absent(q, x) for x in backward(do, dstate, q, k, v, g, beta, marks, chunk)]
 
     def fake(q: Tensor, k: Tensor, v: Tensor, g: Any, beta: Any, state: Tensor, chunk: int) -> Any:
-        B, L, H, dk = q.shape
-        blocks = -(-L // _blocks.plan(q, v, chunk))
-        marks = state.new_empty(blocks, B * H, dk, v.shape[-1])
+        B, _, H, dk = q.shape
+        marks = state.new_empty(_blocks.count(q, v, chunk), B * H, dk, v.shape[-1])
         return v.new_empty(v.shape), state.new_empty(state.shape), marks
 
     def fake_back(do: Tensor, dstate: Tensor, *rest: Any) -> list[Tensor]:

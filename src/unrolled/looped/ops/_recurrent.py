@@ -13,11 +13,11 @@ def scan(x: Inputs) -> tuple[torch.Tensor, torch.Tensor]:
     About 7 dk dv floating-point operations per token and head.
     """
     with torch.autocast(x.q.device.type, enabled=False):
-        B, L, H, dk = x.q.shape
+        L, dk = x.q.shape[1], x.q.shape[3]
         S = x.state
         q = (x.q * dk**-0.5).unsqueeze(-2)
         k = x.k.unsqueeze(-2)
-        alpha = None if x.g is None else x.g.exp().view(B, L, H, -1, 1)
+        alpha = None if x.g is None else x.g.exp()[..., None] if x.g.ndim == 4 else x.g.exp()[..., None, None]
         outs = []
         for t in range(L):
             if alpha is not None:

@@ -37,7 +37,9 @@ def recurrent(
         >>> o.flatten().tolist(), state.item()
         ([1.5, 2.75], 2.75)
     """
-    return _recurrent.scan(prepare(q, k, v, None, beta, state, chunk_size, mask=mask, reset=reset))
+    return _recurrent.scan(
+        prepare(q, k, v, None, beta, state, chunk_size, mask=mask, reset=reset, delta=True)
+    )
 
 
 def chunk(
@@ -63,5 +65,5 @@ def chunk(
         >>> o.flatten().tolist(), state.item()
         ([1.5, 2.75], 2.75)
     """
-    x = prepare(q, k, v, None, beta, state, chunk_size, mask=mask, reset=reset, widen=False)
+    x = prepare(q, k, v, None, beta, state, chunk_size, mask=mask, reset=reset, delta=True, widen=False)
     return _chunks.scan(x, chunk_size)

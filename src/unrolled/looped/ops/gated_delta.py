@@ -39,7 +39,9 @@ def recurrent(
         >>> o.flatten().tolist(), state.item()
         ([1.5, 2.375], 2.375)
     """
-    return _recurrent.scan(prepare(q, k, v, g, beta, state, chunk_size, mask=mask, reset=reset))
+    return _recurrent.scan(
+        prepare(q, k, v, g, beta, state, chunk_size, mask=mask, reset=reset, gate="head", delta=True)
+    )
 
 
 def chunk(
@@ -67,5 +69,7 @@ def chunk(
         >>> o.flatten().tolist(), state.item()
         ([1.5, 2.375], 2.375)
     """
-    x = prepare(q, k, v, g, beta, state, chunk_size, mask=mask, reset=reset, widen=False)
+    x = prepare(
+        q, k, v, g, beta, state, chunk_size, mask=mask, reset=reset, gate="head", delta=True, widen=False
+    )
     return _chunks.scan(x, chunk_size)

@@ -38,7 +38,7 @@ def recurrent(
         ([3.0, 5.5], 5.5)
     """
     return _recurrent.scan(
-        prepare(q, k, v, g, None, state, chunk_size, mask=mask, reset=reset, channels=True)
+        prepare(q, k, v, g, None, state, chunk_size, mask=mask, reset=reset, gate="channel")
     )
 
 
@@ -65,5 +65,5 @@ def chunk(
         >>> o.flatten().tolist(), state.item()
         ([3.0, 5.5], 5.5)
     """
-    x = prepare(q, k, v, g, None, state, chunk_size, mask=mask, reset=reset, channels=True, widen=False)
+    x = prepare(q, k, v, g, None, state, chunk_size, mask=mask, reset=reset, gate="channel", widen=False)
     return _chunks.scan(x, chunk_size)

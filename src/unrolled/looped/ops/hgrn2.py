@@ -37,7 +37,7 @@ def recurrent(
         ([1.5, 2.75], 2.75)
     """
     return _recurrent.scan(
-        prepare(q, None, v, g, None, state, chunk_size, mask=mask, reset=reset, channels=True)
+        prepare(q, None, v, g, None, state, chunk_size, mask=mask, reset=reset, gate="channel", tied=True)
     )
 
 
@@ -63,5 +63,7 @@ def chunk(
         >>> o.flatten().tolist(), state.item()
         ([1.5, 2.75], 2.75)
     """
-    x = prepare(q, None, v, g, None, state, chunk_size, mask=mask, reset=reset, channels=True, widen=False)
+    x = prepare(
+        q, None, v, g, None, state, chunk_size, mask=mask, reset=reset, gate="channel", tied=True, widen=False
+    )
     return _chunks.scan(x, chunk_size)

@@ -40,7 +40,7 @@ def recurrent(
         ([1.5, 2.375], 2.375)
     """
     return _recurrent.scan(
-        prepare(q, k, v, g, beta, state, chunk_size, mask=mask, reset=reset, channels=True)
+        prepare(q, k, v, g, beta, state, chunk_size, mask=mask, reset=reset, gate="channel", delta=True)
     )
 
 
@@ -69,5 +69,7 @@ def chunk(
         >>> o.flatten().tolist(), state.item()
         ([1.5, 2.375], 2.375)
     """
-    x = prepare(q, k, v, g, beta, state, chunk_size, mask=mask, reset=reset, channels=True, widen=False)
+    x = prepare(
+        q, k, v, g, beta, state, chunk_size, mask=mask, reset=reset, gate="channel", delta=True, widen=False
+    )
     return _chunks.scan(x, chunk_size)

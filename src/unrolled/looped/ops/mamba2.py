@@ -37,7 +37,7 @@ def recurrent(
         >>> o.flatten().tolist(), state.item()
         ([3.0, 5.5], 5.5)
     """
-    return _recurrent.scan(prepare(q, k, v, g, None, state, chunk_size, mask=mask, reset=reset))
+    return _recurrent.scan(prepare(q, k, v, g, None, state, chunk_size, mask=mask, reset=reset, gate="head"))
 
 
 def chunk(
@@ -63,5 +63,5 @@ def chunk(
         >>> o.flatten().tolist(), state.item()
         ([3.0, 5.5], 5.5)
     """
-    x = prepare(q, k, v, g, None, state, chunk_size, mask=mask, reset=reset, widen=False)
+    x = prepare(q, k, v, g, None, state, chunk_size, mask=mask, reset=reset, gate="head", widen=False)
     return _chunks.scan(x, chunk_size)

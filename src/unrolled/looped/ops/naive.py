@@ -50,7 +50,7 @@ def retnet(
     implementation: str = "auto",
 ) -> Result:
     """S <- gamma S + k v^T, one fixed gamma = exp(g) per head."""
-    x = prepare(q, k, v, per_head(q, g), None, state, chunk_size, mask=mask, reset=reset)
+    x = prepare(q, k, v, per_head(q, g), None, state, chunk_size, mask=mask, reset=reset, gate="head")
     return scan(x, exp(x.g) * eye(x), outer(x.k, x.v))
 
 
@@ -67,7 +67,7 @@ def mamba2(
     implementation: str = "auto",
 ) -> Result:
     """S <- alpha S + k v^T, one alpha = exp(g) per token and head."""
-    x = prepare(q, k, v, g, None, state, chunk_size, mask=mask, reset=reset)
+    x = prepare(q, k, v, g, None, state, chunk_size, mask=mask, reset=reset, gate="head")
     return scan(x, exp(x.g) * eye(x), outer(x.k, x.v))
 
 
@@ -84,7 +84,7 @@ def gla(
     implementation: str = "auto",
 ) -> Result:
     """S <- Diag(alpha) S + k v^T, one alpha = exp(g) per token, head and channel."""
-    x = prepare(q, k, v, g, None, state, chunk_size, mask=mask, reset=reset, channels=True)
+    x = prepare(q, k, v, g, None, state, chunk_size, mask=mask, reset=reset, gate="channel")
     return scan(x, diag(x.g), outer(x.k, x.v))
 
 
@@ -100,7 +100,7 @@ def hgrn2(
     implementation: str = "auto",
 ) -> Result:
     """S <- Diag(alpha) S + (1 - alpha) v^T."""
-    x = prepare(q, None, v, g, None, state, chunk_size, mask=mask, reset=reset, channels=True)
+    x = prepare(q, None, v, g, None, state, chunk_size, mask=mask, reset=reset, gate="channel", tied=True)
     # prepare: x.k is 1 - alpha
     return scan(x, diag(x.g), outer(x.k, x.v))
 
@@ -118,7 +118,7 @@ def deltanet(
     implementation: str = "auto",
 ) -> Result:
     """S <- (I - beta k k^T) S + beta k v^T."""
-    x = prepare(q, k, v, None, beta, state, chunk_size, mask=mask, reset=reset)
+    x = prepare(q, k, v, None, beta, state, chunk_size, mask=mask, reset=reset, delta=True)
     return scan(x, eye(x) - number(x.beta) * outer(x.k, x.k), number(x.beta) * outer(x.k, x.v))
 
 
@@ -136,7 +136,7 @@ def gated_delta(
     implementation: str = "auto",
 ) -> Result:
     """S <- alpha (I - beta k k^T) S + beta k v^T."""
-    x = prepare(q, k, v, g, beta, state, chunk_size, mask=mask, reset=reset)
+    x = prepare(q, k, v, g, beta, state, chunk_size, mask=mask, reset=reset, gate="head", delta=True)
     return scan(x, exp(x.g) * (eye(x) - number(x.beta) * outer(x.k, x.k)), number(x.beta) * outer(x.k, x.v))
 
 
@@ -154,8 +154,10 @@ def kda(
     implementation: str = "auto",
 ) -> Result:
     """S <- (I - beta k k^T) Diag(alpha) S + beta k v^T."""
-    x = prepare(q, k, v, g, beta, state, chunk_size, mask=mask, reset=reset, channels=True)
-    return scan(x, (eye(x) - number(x.beta) * outer(x.k, x.k)) @ diag(x.g), number(x.beta) * outer(x.k, x.v))
+    x = prepare(q, k, v, g, beta, state, chunk_size, mask=mask, reset=reset, gate="channel", delta=True)
+    with torch.autocast(q.device.type, enabled=False):
+        A = (eye(x) - number(x.beta) * outer(x.k, x.k)) @ diag(x.g)
+    return scan(x, A, number(x.beta) * outer(x.k, x.v))
 
 
 def scan(x: Inputs, A: Tensor, b: Tensor) -> Result:
