@@ -21,6 +21,7 @@ from unrolled import instruments, optim, toys
 from unrolled.core import check_system, rollout, tree
 from unrolled.debate import FJ
 from unrolled.instruments import Reading
+from unrolled.looped import LT2, LT2Config
 
 F64 = torch.float64
 
@@ -104,6 +105,18 @@ def debate():
     return Row(fj, S, steps=80, decoder=lambda belief: belief.log(), output="logits")
 
 
+def looped():
+    shape = LT2Config(width=8, heads=2, layers=2, loops=4, hidden=16, pattern="gated_delta,full", vocab_size=16)
+    model = LT2(shape, rng=3).double().eval()
+    return Row(
+        model.block_system(),
+        torch.tensor([[1, 2, 3], [4, 5, 6]]),
+        of="h",
+        decoder=model.read_out,
+        output="logits",
+    )
+
+
 SYSTEMS = {
     "LinearMap": lambda: Row(toys.LinearMap(normal(4, 4) / 4, normal(4, seed=1)), normal(2, 4, seed=2)),
     "LogisticMap": lambda: Row(toys.LogisticMap(3.3), torch.tensor([0.3, 0.6], dtype=F64)),
@@ -115,12 +128,12 @@ SYSTEMS = {
     "adam": lambda: descent(optim.adam, lr=0.05),
     "muon": lambda: descent(optim.muon, lr=0.05),
     "FJ": debate,
+    "LT2": looped,
 }
 
 PENDING = {
     "cortex": "its rows come with its systems",
     "sbml": "its rows come with its systems",
-    "looped": "its rows come with its systems",
     "latent": "its rows come with its systems",
     "languagegame": "its rows come with its systems",
 }
@@ -158,6 +171,7 @@ NO_SENSE = {
     ("influence", "MovingAverage"): "a step overwrites its state, so there is no derivative",
     ("influence", "Hopfield"): "a sign passes no gradient, and small changes of +-1 units mean nothing",
     ("curvature", "FJ"): "it descends no loss",
+    ("curvature", "LT2"): "a loop descends no loss; what trains it does",
     ("curvature", "LinearMap"): "it descends no loss",
     ("curvature", "LogisticMap"): "it descends no loss",
     ("curvature", "Hopfield"): "its energy is not descended along a gradient",
