@@ -33,7 +33,8 @@ Arguments, everywhere:
     reset: `[B, L]` bool, True at the first token of every sequence of a packed row: the state is forgotten before it,
         exactly, the `state` given included if it is the row's first token. `starts` makes it from lengths. The state returned
         is that of the last sequence in the row.
-    implementation: "auto", "torch" or "fla" (flash-linear-attention's kernels) for `chunk`; see `implementation`. Ignored by the other two.
+    implementation: "auto", "torch" or "fla" (flash-linear-attention's kernels) for `chunk`; see `implementation`, which
+        says what runs and why. Ignored by the other two.
 
 `o` is `[B, L, H, dv]` in v's dtype. L = 0 and B = 0 are fine. NaN or inf in a token reaches all later tokens of its own row and head,
 past a `reset` too (0 times NaN is NaN), and in `chunk` also the earlier tokens of its chunk; nothing else.
@@ -54,5 +55,5 @@ __getattr__, __dir__, __all__ = attach(
         "naive",
         "retnet",
     ),
-    names={"starts": "_inputs"},
+    names={"implementation": "_fla", "starts": "_inputs"},
 )

@@ -26,7 +26,7 @@ import torch
 from torch import Tensor
 from torch.linalg import solve_triangular
 
-from unrolled.looped.ops import _blocks
+from unrolled.looped.ops import _blocks, _fla
 from unrolled.looped.ops._gates import Free, Gate, PerChannel, PerHead, scaled
 from unrolled.looped.ops._inputs import Inputs
 from unrolled.looped.ops._operators import operator
@@ -192,8 +192,11 @@ chunks = operator("looped_chunks", forward, backward)
 """o and the state, from q, k, v, g or None, beta or None, state and the chunk size."""
 
 
-def scan(x: Inputs, chunk_size: int) -> tuple[Tensor, Tensor]:
+def scan(x: Inputs, chunk_size: int, wanted: str) -> tuple[Tensor, Tensor]:
     """Run any of the eight recurrences in chunks; with a gate per channel their length is rounded up to a power of two."""
+    choice = _fla.implementation(x.q.device, x.out, reset=x.reset is not None, wanted=wanted)
+    if choice.name == "fla" and x.q.shape.numel():
+        return _fla.scan(x)
     if x.g is not None and x.g.ndim == 4:
         chunk_size = 1 << (chunk_size - 1).bit_length()
     o, state = chunks(x.q, x.k, x.v, x.g, x.beta, x.state, chunk_size)

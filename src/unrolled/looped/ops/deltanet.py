@@ -66,4 +66,4 @@ def chunk(
         ([1.5, 2.75], 2.75)
     """
     x = prepare(q, k, v, None, beta, state, chunk_size, mask=mask, reset=reset, delta=True, widen=False)
-    return _chunks.scan(x, chunk_size)
+    return _chunks.scan(x, chunk_size, implementation)

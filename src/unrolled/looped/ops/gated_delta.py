@@ -72,4 +72,4 @@ def chunk(
     x = prepare(
         q, k, v, g, beta, state, chunk_size, mask=mask, reset=reset, gate="head", delta=True, widen=False
     )
-    return _chunks.scan(x, chunk_size)
+    return _chunks.scan(x, chunk_size, implementation)

@@ -66,4 +66,4 @@ def chunk(
         ([3.0, 5.5], 5.5)
     """
     x = prepare(q, k, v, g, None, state, chunk_size, mask=mask, reset=reset, gate="channel", widen=False)
-    return _chunks.scan(x, chunk_size)
+    return _chunks.scan(x, chunk_size, implementation)

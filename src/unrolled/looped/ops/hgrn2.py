@@ -66,4 +66,4 @@ def chunk(
     x = prepare(
         q, None, v, g, None, state, chunk_size, mask=mask, reset=reset, gate="channel", tied=True, widen=False
     )
-    return _chunks.scan(x, chunk_size)
+    return _chunks.scan(x, chunk_size, implementation)

@@ -60,4 +60,4 @@ def chunk(
         ([3.0, 7.0], 7.0)
     """
     x = prepare(q, k, v, None, None, state, chunk_size, mask=mask, reset=reset, widen=False)
-    return _chunks.scan(x, chunk_size)
+    return _chunks.scan(x, chunk_size, implementation)

@@ -68,4 +68,4 @@ def chunk(
     x = prepare(
         q, k, v, per_head(q, g), None, state, chunk_size, mask=mask, reset=reset, gate="head", widen=False
     )
-    return _chunks.scan(x, chunk_size)
+    return _chunks.scan(x, chunk_size, implementation)
