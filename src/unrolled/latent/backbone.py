@@ -40,7 +40,13 @@ class Backbone(Protocol):
         ...
 
     def advance(
-        self, embeds: Tensor, positions: Tensor, valid: Tensor | None, seen: Tensor | None, cache: Any
+        self,
+        embeds: Tensor,
+        positions: Tensor,
+        valid: Tensor | None,
+        seen: Tensor | None,
+        cache: Any,
+        every: list[Tensor] | None = None,
     ) -> tuple[Tensor, Any]:
         """Read `[B, L, d]` after what `cache` holds (None to begin); it may be changed in place.
 
@@ -50,6 +56,7 @@ class Backbone(Protocol):
             valid: `[B, L]` bool, which of them are there; None for all.
             seen: `[B, past + L]` bool, the same for all that was ever read; None for all.
             cache: what an earlier call returned.
+            every: a list to fill with the hidden states `[B, L, d]` of every layer, the embeddings first.
 
         Returns:
             Last hidden states `[B, L, d]`, and the cache.
@@ -90,7 +97,11 @@ class Stream:
 
 
 def read(
-    backbone: Backbone, stream: Stream | None, embeds: Tensor, valid: Tensor | None = None
+    backbone: Backbone,
+    stream: Stream | None,
+    embeds: Tensor,
+    valid: Tensor | None = None,
+    every: list[Tensor] | None = None,
 ) -> tuple[Tensor, Stream]:
     """Read `[B, L, d]` after `stream`; rows may skip columns.
 
@@ -102,6 +113,7 @@ def read(
         stream: what came before, or None to begin.
         embeds: the inputs.
         valid: `[B, L]` bool, False where a row skips; None where nobody does.
+        every: a list to fill with the hidden states of every layer.
 
     Returns:
         All last hidden states `[B, L, d]`, and the stream after them. Columns that were skipped hold nothing of use.
@@ -117,10 +129,11 @@ def read(
     past = 0 if stream is None else stream.columns
     seen = None if stream is None else stream.seen
     if valid is not None or seen is not None:
-        every = torch.ones(batch, past + columns, dtype=torch.bool, device=embeds.device)
-        before, now = every[:, :past], every[:, past:]
+        there = torch.ones(batch, past + columns, dtype=torch.bool, device=embeds.device)
+        before, now = there[:, :past], there[:, past:]
         seen = torch.cat([before if seen is None else seen, now if valid is None else valid], 1)
-    hidden, cache = backbone.advance(embeds, positions, valid, seen, None if stream is None else stream.cache)
+    past_cache = None if stream is None else stream.cache
+    hidden, cache = backbone.advance(embeds, positions, valid, seen, past_cache, every)
     if valid is None:
         return hidden, Stream(hidden[:, -1], length + columns, past + columns, seen, cache)
     at = (valid.long() * torch.arange(1, columns + 1, device=valid.device)).amax(1)
@@ -181,7 +194,13 @@ class HuggingFace:
         return self.into.weight, self.out.weight  # pyright: ignore[reportReturnType]
 
     def advance(
-        self, embeds: Tensor, positions: Tensor, valid: Tensor | None, seen: Tensor | None, cache: Any
+        self,
+        embeds: Tensor,
+        positions: Tensor,
+        valid: Tensor | None,
+        seen: Tensor | None,
+        cache: Any,
+        every: list[Tensor] | None = None,
     ) -> tuple[Tensor, Any]:
         """The decoder without its head."""
         out = self.decoder(
@@ -190,8 +209,11 @@ class HuggingFace:
             position_ids=positions,
             past_key_values=cache,
             use_cache=True,
+            output_hidden_states=every is not None,
             return_dict=True,
         )
+        if every is not None:
+            every.extend(out.hidden_states)
         return out.last_hidden_state, out.past_key_values
 
     def fork(self, cache: Any) -> Any:
@@ -239,11 +261,19 @@ class Native:
         return self.model.embed.weight, self.model.head.weight
 
     def advance(
-        self, embeds: Tensor, positions: Tensor, valid: Tensor | None, seen: Tensor | None, cache: Any
+        self,
+        embeds: Tensor,
+        positions: Tensor,
+        valid: Tensor | None,
+        seen: Tensor | None,
+        cache: Any,
+        every: list[Tensor] | None = None,
     ) -> tuple[Tensor, Any]:
-        """The model without its head."""
+        """The model without its head; its layers are told by one hidden state a loop."""
         cache = self.model.new_cache() if cache is None else cache
         out = self.model(inputs_embeds=embeds, positions=positions, cache=cache, mask=valid, logits=False)
+        if every is not None:
+            every.extend([embeds, *out.hidden_per_loop])
         return out.hidden, out.cache
 
     def fork(self, cache: Any) -> Any:

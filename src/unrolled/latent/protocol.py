@@ -144,7 +144,7 @@ def think(backbone: Backbone, method: Method, stream: Stream, counts: Tensor) ->
     else:
         if waiting is None and made:
             waiting = torch.ones_like(counts, dtype=torch.bool)
-    _check(made, given)
+    check_finite(made, given)
     return Thinking(stream, made[-1] if made else None, waiting, made, given, _reasons(stopped))
 
 
@@ -152,7 +152,8 @@ def _reasons(stopped: Tensor) -> list[str]:
     return ["stopped" if row else "limit" for row in stopped.tolist()]
 
 
-def _check(made: list[Tensor], counts: Tensor) -> None:
+def check_finite(made: list[Tensor], counts: Tensor) -> None:
+    """Raise `Thoughtless` where a thought that counts has NaN or infinity."""
     if not made:
         return
     finite = torch.stack([thought.detach().isfinite().all(-1) for thought in made])
@@ -163,23 +164,36 @@ def _check(made: list[Tensor], counts: Tensor) -> None:
 
 
 def follow(
-    backbone: Backbone, thinking: Thinking, embeds: Tensor, valid: Tensor | None
+    backbone: Backbone,
+    thinking: Thinking,
+    embeds: Tensor,
+    valid: Tensor | None,
+    every: list[Tensor] | None = None,
 ) -> tuple[Tensor, Stream]:
     """Read a tail after the thoughts, the last thought in the same pass.
+
+    Args:
+        backbone: the model.
+        thinking: what `think` left.
+        embeds: the tail, `[B, L, d]`.
+        valid: `[B, L]` bool, None for all.
+        every: a list to fill with the hidden states of every layer at the tail's columns (the last L of each).
 
     Returns:
         Hidden states `[B, 1 + L, d]`: the one that precedes the tail, then the tail's own; and the stream.
     """
     before = thinking.stream.hidden
     if thinking.waiting is None or thinking.thought is None:
-        hidden, stream = read(backbone, thinking.stream, embeds, valid)
+        hidden, stream = read(backbone, thinking.stream, embeds, valid, every)
         return torch.cat([before[:, None], hidden], 1), stream
     if not bool(thinking.waiting.all()) or valid is not None:
         tail = (
             torch.ones(embeds.shape[:2], dtype=torch.bool, device=embeds.device) if valid is None else valid
         )
         valid = torch.cat([thinking.waiting[:, None], tail], 1)
-    hidden, stream = read(backbone, thinking.stream, torch.cat([thinking.thought[:, None], embeds], 1), valid)
+    hidden, stream = read(
+        backbone, thinking.stream, torch.cat([thinking.thought[:, None], embeds], 1), valid, every
+    )
     first = torch.where(thinking.waiting[:, None], hidden[:, 0], before)
     return torch.cat([first[:, None], hidden[:, 1:]], 1), stream
 
