@@ -348,11 +348,12 @@ class _Pass:
     loops: int
     place: Layout | None
     eager: bool
-    aux: list[Tensor] = field(default_factory=list[Tensor])
+    aux: list[Tensor] = field(default_factory=list)
 
     def run(self, h: Tensor, positions: Tensor | None, until: Settled | None) -> list[Tensor]:
         """All tokens through loop 1, then all through loop 2, ..."""
-        model, cache, states = self.model, self.cache, list[Tensor]()
+        model, cache = self.model, self.cache
+        states: list[Tensor] = []
         L = h.shape[1]
         if until is not None:
             until.reset()
@@ -409,6 +410,7 @@ class _Pass:
         if whole is None:
             self.cache.bind(model, self.loops, len(h), h.device)
         counts = self.place.counts if self.place is not None and whole is not None else None
+        self.place = None  # one token at a time: which rows have one is said below
         out: list[list[Tensor]] = [[] for _ in range(self.loops)]
         for t in range(L):
             x = h[:, t : t + 1]

@@ -30,7 +30,7 @@ class Span:
     """`[L]` or `[B, L]`"""
     eager: bool = False
     """plain operators only, differentiable to any order and in forward mode"""
-    aux: list[Tensor] = field(default_factory=list[Tensor])
+    aux: list[Tensor] = field(default_factory=list)
     """losses of a mixer's own, means over tokens (DSA's indexer)"""
     learn: bool = False
     """whether mixers compute those"""

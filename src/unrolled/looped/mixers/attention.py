@@ -64,12 +64,12 @@ class Attention(nn.Module):
 
     def project(self, x: Tensor, span: Span) -> tuple[Tensor, Tensor, Tensor]:
         """Rotated q, k and v: `[B, H, L, d_h]`."""
-        B, L, _ = x.shape
-        q, k, v = (
-            w(x).view(B, L, -1, self.config.head_dim).transpose(1, 2) for w in (self.q, self.k, self.v)
-        )
+        c = self.config
+        q = self.q(x).unflatten(-1, (c.heads, c.head_dim)).transpose(1, 2)
+        k, v = (w(x).unflatten(-1, (c.kv_heads, c.head_dim)).transpose(1, 2) for w in (self.k, self.v))
         if span.rotary is not None:
-            q, k = rotate(q, *span.rotary), rotate(k, *span.rotary)
+            # autocast turns in float32; what is kept stays small
+            q, k = rotate(q, *span.rotary).to(v.dtype), rotate(k, *span.rotary).to(v.dtype)
         return q, k, v
 
     def out(self, o: Tensor, x: Tensor) -> Tensor:

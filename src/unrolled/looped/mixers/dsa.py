@@ -99,7 +99,7 @@ class DSA(Attention):
         seen = torch.arange(S, device=q.device) <= here[..., None]
         score = score.masked_fill(~seen, -torch.inf)
         keep = keep_top(score.detach(), n) & seen
-        q = q.reshape(B, k.shape[1], -1, l, d) * d**-0.5
+        q = q.reshape(B, k.shape[1], H // k.shape[1], l, d) * d**-0.5
         if 2 * n < S:
             index = indices(keep_top(score.detach(), n), n)
             keep, score = keep.gather(-1, index), score.gather(-1, index)

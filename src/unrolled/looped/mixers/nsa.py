@@ -60,7 +60,7 @@ class NSA(Attention):
         """Attention to means and to chosen blocks, each `[B, H, l, d_h]`."""
         B, H, l, d = q.shape
         S, size = k.shape[2], self.config.block
-        q = q.reshape(B, k.shape[1], -1, l, d) * d**-0.5
+        q = q.reshape(B, k.shape[1], H // k.shape[1], l, d) * d**-0.5
         ended = (torch.arange(mean_k.shape[2], device=q.device) + 1) * size <= here[..., None] + 1
         score = (q @ mean_k.mT[:, :, None]).masked_fill(~ended[:, None, None], -torch.inf)
         # before the first block ends there is nothing to see: zeros, not NaN
