@@ -2,7 +2,7 @@
 
 >>> from unrolled.cli import VERBS
 >>> " ".join(VERBS)
-'list run sweep resume runs report view check debate'
+'list run sweep resume runs report view check debate looped'
 """
 
 import importlib
@@ -21,6 +21,7 @@ VERBS = {
     "view": "look at runs in the browser",
     "check": "test a system of your own against the contract",
     "debate": "fit, run and audit debates of agents",
+    "looped": "train a looped language model on your text, and let it write",
 }
 
 

@@ -47,7 +47,7 @@ def tiny() -> Config:
 
 def small() -> Config:
     """Width 128, 4 layers, 300 steps, three seeds."""
-    return Config(preset="small", seeds=3, steps=300, width=128, layers=4, warmup=20, mixers=("retnet", "gated_delta", "full", "deltanet", "mamba2"))  # fmt: skip
+    return Config(preset="small", seeds=3, steps=300, width=128, layers=4, warmup=20)  # fmt: skip
 
 
 def paper() -> Config:

@@ -67,8 +67,8 @@ def loss(model: Any, batch: tuple[Tensor, Tensor]) -> tuple[Tensor, Tensor]:
         logits = logits.float()
     summed, count = F.cross_entropy(logits, targets[there], reduction="sum"), there.sum()
     if aux is not None and torch.is_grad_enabled():
-        weight = parallel.unwrap(model).config.index_loss
-        summed = summed + weight * aux * count
+        config: Any = parallel.unwrap(model).config
+        summed = summed + config.index_loss * aux * count
     return summed, count
 
 
