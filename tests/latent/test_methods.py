@@ -5,8 +5,12 @@ import torch
 from tests.latent.conftest import gpt2, llama
 
 from unrolled.latent import Thinker, methods, naive
+from unrolled.latent.agents import Relay
+from unrolled.latent.methods.colar import merge
 from unrolled.latent.methods.soft_thinking import SoftThinking, entropy
+from unrolled.latent.methods.swi_reasoning import SwiReasoning, Switch
 from unrolled.latent.protocol import ask, supervise
+from unrolled.latent.realign import realignment
 
 
 @pytest.mark.parametrize("name", methods.names())
@@ -186,3 +190,199 @@ def test_the_end_token_ends_thinking_in_each_row(words, problems):
     together = thinker.generate(prompts, 8, max_new_tokens=5)
     for prompt, reply in zip(prompts, together, strict=True):
         assert thinker.generate(prompt, 8, max_new_tokens=5) == [reply]
+
+
+# --- realignment, LatentMAS, LaTER -----------------------------------------------------------------------------------
+
+
+def test_tied_embeddings_need_no_realignment():
+    """A10: W_a = I where the tables are tied and of full column rank; the norm is the table's mean norm."""
+    table = torch.randn(60, 16, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    torch.testing.assert_close(realignment(table, table), torch.eye(16).double(), atol=1e-3, rtol=0)
+    other = torch.randn(60, 16, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
+    W = realignment(table, other, ridge=1e-12)
+    residual = other.T @ (other @ W - table)
+    assert float(residual.abs().max()) < 1e-9, "normal equations of the regression"
+
+
+def test_realigned_thoughts_have_the_tables_norm(words, problems):
+    for name in ("latent_mas", "later"):
+        thinker = Thinker(llama(len(words)), words, name, thoughts=4)
+        path = thinker.rollout(problems[0].question, thoughts=3)
+        norm = thinker.backbone.weights()[0].norm(dim=-1).mean()
+        torch.testing.assert_close(
+            path["thought"].norm(dim=-1), norm.expand(4, 1).detach(), rtol=1e-5, atol=0
+        )
+
+
+def test_later_stops_when_unsure(words, problems):
+    """A new model is nearly uniform over its words: its entropy is above one threshold and below another."""
+    thinker = Thinker(gpt2(len(words)), words, "later", thoughts=5, threshold=0.0)
+    assert [r.thoughts for r in thinker.generate([problems[0].question], 5, max_new_tokens=2)] == [0]
+    thinker.method.threshold = 100.0
+    assert [r.thoughts for r in thinker.generate([problems[0].question], 5, max_new_tokens=2)] == [5]
+
+
+def test_a_relay_is_one_concatenated_pass(words, problems):
+    """A10: what agents hand over equals reading everything at once."""
+    thinker = Thinker(gpt2(len(words)), words, "latent_mas")
+    roles = ["{question}", "How many? {question}", "what is left."]
+    reply = Relay(thinker, roles).answer(problems[0].question, thoughts=3, max_new_tokens=6)
+    backbone = thinker.backbone
+    with torch.no_grad():
+        sequence = torch.zeros(0, backbone.width, dtype=torch.float64)
+        for role in roles:
+            ids = thinker.text.question(role.format(question=problems[0].question), markers=False)
+            sequence = torch.cat([sequence, backbone.embed(torch.tensor(ids))])
+            sequence = naive.thoughts(backbone, thinker.method, sequence, 3)
+        said = []
+        for _ in range(6):
+            token = int(backbone.head(naive.hidden_states(backbone, sequence)[-1]).argmax())
+            said.append(token)
+            sequence = torch.cat([sequence, backbone.embed(torch.tensor([token]))])
+    assert reply.thoughts == 9
+    assert list(reply.tokens) == said[: len(reply.tokens)]
+    assert reply.stop == "length" or said[len(reply.tokens)] == thinker.text.eos
+    assert Relay(thinker, roles).answer(problems[0].question, max_new_tokens=3, text=True).thoughts == 0
+    with pytest.raises(ValueError, match="at least one role"):
+        Relay(thinker, [])
+
+
+# --- SwiReasoning ----------------------------------------------------------------------------------------------------
+
+
+def test_the_switch_by_hand():
+    """A9: soft until surer than at the last switch; never soft again before the window has passed."""
+    switch = Switch(window=512)
+    h = [2.0, 2.5, 1.5] + [1.0] * 5 + [3.0] * 600
+    soft = [bool(switch.step(torch.tensor([x]))) for x in h]
+    assert soft[:2] == [True, True]
+    assert not any(soft[2 : 2 + 512])
+    assert soft[2 + 512]
+    assert int(switch.switches) == 1
+    assert float(switch.reference) == 3.0
+    assert all(soft[2 + 512 :]), "equal is not below"
+
+
+def test_rows_switch_alone():
+    scripts = torch.tensor([[3.0, 2.0, 4.0, 4.0, 1.0], [1.0, 2.0, 0.5, 0.2, 9.0]])
+    together, alone = Switch(1), [Switch(1), Switch(1)]
+    for k in range(5):
+        soft = together.step(scripts[:, k])
+        assert soft.tolist() == [bool(alone[b].step(scripts[b : b + 1, k])) for b in (0, 1)]
+
+
+def test_after_the_end_of_thinking_nothing_is_soft(words, problems):
+    """With a window of 1 and `end` likeliest at once, reasoning is over, and every token after is plain."""
+    thinker = Thinker(gpt2(len(words)), words, "swi_reasoning", thoughts=12, window=1, end=7, most=2)
+    reply = thinker.generate(problems[0].question, 12, max_new_tokens=4)[0]
+    assert reply.thoughts <= 12
+    assert int(thinker.method.switch.switches.max()) <= 3
+    normal = SwiReasoning(thinker.backbone, beta=1.0)
+    normal.switch.step(torch.tensor([3.0]))
+    normal.switch.step(torch.tensor([1.0]))
+    hidden = torch.randn(1, 24, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    token = thinker.backbone.head(hidden).argmax(-1)
+    torch.testing.assert_close(
+        normal.thought(thinker.backbone, hidden, 3), thinker.backbone.weights()[0][token]
+    )
+
+
+def test_mixing_at_switches(words):
+    backbone = Thinker(gpt2(len(words))).backbone
+    method = SwiReasoning(backbone, alpha=0.6, think=5, thoughts=10)
+    hidden = torch.randn(1, 24, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    method.switch.step(torch.tensor([3.0]))
+    table = backbone.weights()[0]
+    mixture = backbone.head(hidden).softmax(-1) @ table
+    own = 0.6 + 0.4 * 0.2
+    torch.testing.assert_close(method.thought(backbone, hidden, 2), own * mixture + (1 - own) * table[[5]])
+
+
+# --- HRPO, CoLaR, SIM-CoT --------------------------------------------------------------------------------------------
+
+
+def test_the_gate_begins_as_the_paper_has_it(words):
+    """A11: a = u^r at the start; the blend keeps unit variance when the intake is open."""
+    backbone = Thinker(gpt2(len(words), width=400)).backbone
+    method = methods.load("hrpo")(backbone, span=(0.98, 0.999))
+    r = torch.rand(3, 400, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    torch.testing.assert_close(method.share(r), method.u.expand(3, -1) ** r, atol=1e-6, rtol=0)
+    with torch.no_grad():
+        method.intake.weight.zero_()
+        method.intake.bias.fill_(50.0)
+    rng = torch.Generator().manual_seed(1)
+    token, mixture = (torch.randn(4000, 400, generator=rng, dtype=torch.float64) for _ in range(2))
+    assert float(method.blend(token, mixture).var()) == pytest.approx(1.0, abs=0.01)
+
+
+@pytest.mark.parametrize("r", [1, 2, 3, 4, 5])
+def test_merging_keeps_the_variance(r):
+    """A12, the last, smaller group included."""
+    embeds = torch.randn(20_003, 16, generator=torch.Generator().manual_seed(r), dtype=torch.float64)
+    made = merge(embeds, r)
+    assert len(made) == -(-20_003 // r)
+    assert float(made.var()) == pytest.approx(1.0, abs=0.02)
+    torch.testing.assert_close(merge(torch.ones(7, 2), 5)[-1], torch.full((2,), 2.0**0.5))
+
+
+def test_colar_fits_its_thoughts(words, problems):
+    """The latent head's loss falls, and its Gaussian is what is minimised: at the target, mse is zero."""
+    torch.manual_seed(0)
+    thinker = Thinker(gpt2(len(words), torch.float32), words, "colar", loss="mse", r=2)
+    steps = torch.optim.AdamW(thinker.parameters(), lr=3e-3)
+    losses = []
+    for _ in range(25):
+        summed, count = thinker.loss(problems[:6])
+        losses.append(float((summed / count).detach()))
+        steps.zero_grad()
+        (summed / count).backward()
+        steps.step()
+    assert losses[-1] < 0.7 * losses[0]
+    with pytest.raises(ValueError, match="made from the steps"):
+        thinker.loss([thinker.encode(problem) for problem in problems[:2]])
+
+
+def test_sim_cot_reaches_every_thought_and_is_dropped(words, problems, tmp_path):
+    thinker = Thinker(gpt2(len(words), torch.float32), words, "sim_cot", c=2, stages=2)
+    plain = Thinker(thinker.model, words, "coconut", c=2, stages=2)
+    thinker.method.weight = 0.0
+    a, n = thinker.loss(problems[:3])
+    b, m = plain.loss(problems[:3])
+    torch.testing.assert_close(a, b)
+    assert int(n) == int(m)
+    thinker.method.weight = 1.0
+    more, _ = thinker.loss(problems[:3])
+    assert float(more.detach()) > float(a.detach())
+    made = []
+    original = thinker.method.think
+
+    def think(*args):
+        found = original(*args)
+        for z in found.made:
+            z.retain_grad()
+        made.extend(found.made)
+        return found
+
+    thinker.method.think = think
+    (thinker.loss(problems[:3])[0] - plain.loss(problems[:3])[0]).backward()
+    assert len(made) == 4
+    assert all(float(z.grad.abs().min(0).values.max()) > 0 for z in made)
+    del thinker.method.think
+    thinker.save_pretrained(tmp_path)
+    again = Thinker.from_pretrained(tmp_path)
+    prompts = [problem.question for problem in problems[:2]]
+    assert again.generate(prompts, max_new_tokens=4) == thinker.generate(prompts, max_new_tokens=4)
+    with pytest.raises(ValueError, match="pass problems"):
+        thinker.loss([thinker.encode(problem) for problem in problems[:2]])
+
+
+def test_hrpo_draws_by_its_seed(words, problems):
+    thinker = Thinker(gpt2(len(words)), words, "hrpo", thoughts=3, seed=4)
+    again = Thinker(thinker.model, words, "hrpo", thoughts=3, seed=4)
+    again.method.load_state_dict(thinker.method.state_dict())
+    prompts = [problem.question for problem in problems[:2]]
+    assert thinker.generate(prompts, 3, max_new_tokens=4) == again.generate(prompts, 3, max_new_tokens=4)
+    summed, _ = thinker.loss(problems[:2])
+    summed.backward()
+    assert float(thinker.method.decay.grad.abs().max()) > 0

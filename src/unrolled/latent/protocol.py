@@ -77,6 +77,8 @@ class Method(nn.Module):
     cell: ClassVar[Cell]
     markers: ClassVar[bool] = True
     trains: ClassVar[bool] = True
+    training_only: ClassVar[tuple[str, ...]] = ()
+    """Names of sub-modules that only the loss uses; they are not saved."""
 
     stages: int = 0
     """Of the curriculum, beyond stage 0; stage `stages` + 1 says no step at all."""

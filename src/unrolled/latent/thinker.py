@@ -185,7 +185,9 @@ class Thinker(nn.Module):
             self.tokenizer.save(folder / "words.json")
         elif self.tokenizer is not None:
             self.tokenizer.save_pretrained(folder / "tokenizer")
-        own = {name: value.contiguous() for name, value in self.method.state_dict().items()}
+        dropped = self.method.training_only
+        state = self.method.state_dict()
+        own = {name: value.contiguous() for name, value in state.items() if name.split(".")[0] not in dropped}
         if own:
             save_file(own, folder / "method.safetensors")
         (folder / "thinker.json").write_text(
@@ -225,7 +227,9 @@ class Thinker(nn.Module):
             tokenizer = AutoTokenizer.from_pretrained(folder / "tokenizer", local_files_only=True)
         made = cls(model, tokenizer, method or kept["method"], **kept["options"])
         if (folder / "method.safetensors").exists():
-            made.method.load_state_dict(load_file(folder / "method.safetensors"))
+            made.method.load_state_dict(
+                load_file(folder / "method.safetensors"), strict=not made.method.training_only
+            )
         return made
 
     # --- helpers ------------------------------------------------------------------------------------------------
