@@ -71,23 +71,24 @@ def generate(
     model.eval()
     try:
         logits = _read(model, tokens, mask, loops, cache, prefill)
-        if beams > 1:
-            return beam_search(
-                model, tokens, logits, length, beams, length_penalty, ends, loops, cache, Generation
+        with model.decoding():
+            if beams > 1:
+                return beam_search(
+                    model, tokens, logits, length, beams, length_penalty, ends, loops, cache, Generation
+                )
+            return _sample(
+                model,
+                tokens,
+                logits,
+                length,
+                sampling,
+                Drawer(rng, len(tokens)),
+                ends,
+                loops,
+                until,
+                cache,
+                on_token,
             )
-        return _sample(
-            model,
-            tokens,
-            logits,
-            length,
-            sampling,
-            Drawer(rng, len(tokens)),
-            ends,
-            loops,
-            until,
-            cache,
-            on_token,
-        )
     finally:
         model.train(training)
 

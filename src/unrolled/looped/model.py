@@ -2,6 +2,8 @@
 
 import os
 import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -11,6 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from unrolled.core import Settled, seeds
+from unrolled.looped._decode import Plan
 from unrolled.looped._generate import Generation, generate
 from unrolled.looped._loss import loss
 from unrolled.looped.block import Block, RMSNorm
@@ -75,6 +78,7 @@ class LT2(nn.Module):
         super().__init__()
         self.config = config
         self.identity = uuid.uuid4().hex
+        self.plan: Plan | None = None
         self.embed = nn.Embedding(config.vocab_size, config.width)
         self.blocks = nn.ModuleList(Block(kind, config) for kind in config.mixers)
         self.norm = RMSNorm(config.width, config.norm_eps)
@@ -254,6 +258,22 @@ class LT2(nn.Module):
             (torch.Size([2, 8]), [4, 4, 4, 4, 4], [0, 4, 4, 4, 4])
         """
         return generate(self, tokens, length, **options)
+
+    @contextmanager
+    def decoding(self) -> Iterator[None]:
+        """Within, single tokens after others in a cache take fewer operators (and no gradients): 2 to 3 times as quick on a CPU.
+
+        A copy of the blocks' weights lives as long, so they must not change meanwhile; on a GPU, in low precision, under
+        autocast and beyond 512 MiB of weights this does nothing. `generate` does it by itself.
+        """
+        if self.plan is not None or not Plan.fits(self):
+            yield
+            return
+        self.plan = Plan(self)
+        try:
+            yield
+        finally:
+            self.plan = None
 
     @torch.no_grad()
     def catch_up(self, cache: Cache) -> None:
@@ -454,12 +474,23 @@ class _Pass:
         return span
 
     def _stack(self, h: Tensor, span: Span, *, shared: bool = False) -> Tensor:
-        cache = self.cache
+        cache, plan = self.cache, self.model.plan
+        even = span.past and span.counts is None and span.starts is None
+        alone = h.shape[1] == 1 and not (shared or self.eager or torch.is_grad_enabled())
+        if plan is not None and cache is not None and even and alone:
+            return self._planned(plan, cache, h, span)
         for i, block in enumerate(self.model.blocks):
             if cache is None:
                 h = block(h, span)
             else:
                 h = block(h, span, cache.slot(i, span.loop), cache.slot(i, 0) if shared else None)
+        return h
+
+    def _planned(self, plan: Plan, cache: Cache, h: Tensor, span: Span) -> Tensor:
+        """A token through the blocks, by the plan where it has a step."""
+        for i, (step, block) in enumerate(zip(plan.steps, self.model.blocks)):
+            slot = cache.slot(i, span.loop)
+            h = block(h, span, slot) if step is None else step(h[:, 0], span, slot)[:, None]
         return h
 
     def _leave(self, loop: int, h: Tensor, positions: Tensor) -> None:

@@ -35,6 +35,12 @@ class Span:
     learn: bool = False
     """whether mixers compute those"""
 
+    def turned(self) -> tuple[Tensor, Tensor]:
+        """`rotary` over whole heads: x * cos + (x with its halves swapped) * sin turns x."""
+        assert self.rotary is not None
+        cos, sin = self.rotary
+        return torch.cat([cos, cos], -1), torch.cat([-sin, sin], -1)
+
 
 def rotary(positions: Tensor, size: int, base: float, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
     """Cosine and sine of t * base^(-2i / size) (RoFormer 2104.09864, eq. 15) for `positions` `[L]` or `[B, L]`.
