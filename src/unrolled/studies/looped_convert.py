@@ -174,7 +174,7 @@ def figures(run: Run) -> dict[str, tuple[Any, str]]:
     teacher = looped.summarize(looped.last(run, "val_loss", arm="teacher"))[0]
     ax.axhline(teacher, color="#1c1e21", lw=0.8, ls=":")
     ax.annotate(
-        "teacher", (1, teacher), xycoords=("axes fraction", "data"), ha="right", va="bottom", fontsize=8
+        "teacher", (0, teacher), xycoords=("axes fraction", "data"), ha="left", va="bottom", fontsize=8
     )
     ax.axhline(math.log(256), color="#1c1e21", lw=0.8, ls=":")
     ax.annotate(

@@ -91,7 +91,9 @@ def study(config: Config, run: Run) -> list[Claim]:
             if arm == "hybrid":
                 curve(config, run, model, tests, seed)
                 if seed == config.seed:
-                    run.save_trajectory(watched(model, tests(0)[0][:1, : config.shown], max(config.curve)))
+                    run.save_trajectory(
+                        watched(model, varied(tests(0)[0])[None, : config.shown], max(config.curve))
+                    )
     return claims(config, run)
 
 
@@ -112,6 +114,11 @@ def curve(config: Config, run: Run, model: LT2, tests: looped.Batches, seed: int
             )
     for T in config.curve:  # loop t does not know how many follow: one pass has read them all
         run.log(at_loops=T, seed=seed, curve_loss=float(loss[T - 1]))
+
+
+def varied(rows: Tensor) -> Tensor:
+    """The row `[L]` of `[B, L]` with the most different tokens: a ruled line has little to show."""
+    return max(rows, key=lambda row: len(row.unique()))
 
 
 @torch.no_grad()

@@ -212,7 +212,11 @@ def figures(run: Run) -> dict[str, tuple[Any, str]]:
             range(far + 1), seen[: far + 1] / seen[0], color=COLORS[i], marker=".", label=f"T = {loops}"
         )
         right.plot(far, seen[far] / seen[0], "|", color=COLORS[i], ms=14)
-    right.set(xlabel="tokens back", ylabel="influence on the output, relative")
+    right.set(
+        xlabel="tokens back",
+        ylabel="influence on the output, relative",
+        xticks=[t * (config.window - 1) for t in (0, *config.reach_loops)],
+    )
     right.legend(frameon=False)
     return {
         "rank": (
