@@ -3,6 +3,7 @@
 // is that of `adaptive.py`, which stays the reference.
 #include <cmath>
 #include <cstdint>
+#include <cstring>
 #include <limits>
 
 #if defined(__AVX512F__)
@@ -59,19 +60,28 @@ extern "C" int lane_width() { return W; }
 extern "C" void evaluate(long n, const double* t, const double* x, const double* p, long p_stride, double* out) {
     // Rate at n points: x and out are [D, n], p is [P, n] (p_stride = n) or [P] (p_stride = 0).
     vd xs[D], ps[P + 1], qs[Q + 1], ds[D];
-    for (long first = 0; first < n; first += W) {
-        int m = n - first < W ? (int)(n - first) : W;
-        vd ts = {};
-        for (int l = 0; l < W; ++l) {
-            long s = first + (l < m ? l : 0);
-            ts[l] = t[s];
-            for (int i = 0; i < D; ++i) xs[i][l] = x[i * n + s];
-            for (int i = 0; i < P; ++i) ps[i][l] = p_stride ? p[i * n + s] : p[i];
-        }
+    if (!p_stride) {
+        for (int i = 0; i < P; ++i) ps[i] = all_lanes(p[i]);
         prepare(ps, qs);
+    }
+    for (long first = 0; first < n; first += W) {
+        vd ts = {};
+        const long m = n - first < W ? n - first : W;
+        if (m == W) {
+            std::memcpy(&ts, t + first, sizeof(vd));
+            for (int i = 0; i < D; ++i) std::memcpy(&xs[i], x + i * n + first, sizeof(vd));
+            if (p_stride) for (int i = 0; i < P; ++i) std::memcpy(&ps[i], p + i * n + first, sizeof(vd));
+        } else {
+            for (int l = 0; l < W; ++l) {
+                long s = first + (l < m ? l : 0);
+                ts[l] = t[s];
+                for (int i = 0; i < D; ++i) xs[i][l] = x[i * n + s];
+                if (p_stride) for (int i = 0; i < P; ++i) ps[i][l] = p[i * n + s];
+            }
+        }
+        if (p_stride) prepare(ps, qs);
         rate(ts, xs, ps, qs, ds);
-        for (int i = 0; i < D; ++i)
-            for (int l = 0; l < m; ++l) out[i * n + first + l] = ds[i][l];
+        for (int i = 0; i < D; ++i) std::memcpy(out + i * n + first, &ds[i], 8 * m);
     }
 }
 

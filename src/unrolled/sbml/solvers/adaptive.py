@@ -154,6 +154,9 @@ def integrate(
     check(x0, times, p, rtol, atol, method)
     with torch.no_grad():
         run = _Run(rate, x0, times.to(x0), p, rtol, atol, events, jacobian, max_steps, first_step, keep_steps)
+        if not x0.shape[1]:  # nothing changes
+            run.solution.steps += len(times) > 1
+            return run.solution
         pool = run.begin()
         if method != "rodas5p":
             pool = run.advance(pool, stiff=False, switch=method == "auto")
@@ -477,7 +480,9 @@ class _Run:
                 self.fire(pool, on_edge)
             pool.slope[rows] = self.rate(pool.t[rows], pool.x[rows], pick(pool.p, rows))
             pool.error[rows] = 1e-4
-            pool.h[rows] = self.guess(pool.take(rows))
+            # A guess knows the new slope alone; the step so far knows the time scale. Either may be too long: then
+            # the next attempt is rejected.
+            pool.h[rows] = torch.maximum(self.guess(pool.take(rows)), 0.1 * pool.h[rows])
         if len(calm):
             # Nothing turned; a switch that stood at zero has taken its side.
             queue.signs[calm] = events.signs(pool.t[calm], pool.x[calm], pick(pool.p, calm))
