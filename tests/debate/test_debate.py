@@ -202,7 +202,7 @@ def test_another_debate_does_not_touch_a_trace(tmp_path):
         (lambda: Debate([crew()]).run([]), "there is no question"),
         (lambda: Debate([crew()]).run([QUESTIONS[0]] * 2), "ids of their own"),
         (lambda: Debate([crew()]).run([{**QUESTIONS[0], "truth": "Q"}]), "truth 'Q' is none of its choices"),
-        (lambda: LLM("http://x", "m", mode="guess"), "mode= is 'json'"),
+        (lambda: LLM("http://x", "m", mode="guess"), "mode= is one of 'json'"),
     ],
 )
 def test_bad_input(call, told, tmp_path, monkeypatch):

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from unrolled.debate.agents import Scripted as Scripted
     from unrolled.debate.fj import FJ as FJ
     from unrolled.debate.importers._load import load as load
+    from unrolled.debate.local import Local as Local
     from unrolled.debate.log import DebateLog as DebateLog
     from unrolled.debate.log import Question as Question
     from unrolled.debate.measures import advantage as advantage
@@ -37,7 +38,7 @@ if TYPE_CHECKING:
 
 __getattr__, __dir__, __all__ = attach(
     __name__,
-    submodules=("agents", "fj", "importers", "log", "measures", "naive", "result"),
+    submodules=("agents", "fj", "importers", "local", "log", "measures", "naive", "result"),
     names={
         "Debate": "_debate",
         "DebateLog": "log",
@@ -50,6 +51,7 @@ __getattr__, __dir__, __all__ = attach(
         "ambiguity": "measures",
         "confidence": "measures",
         "LLM": "agents",
+        "Local": "local",
         "Question": "log",
         "Recorded": "agents",
         "Scripted": "agents",

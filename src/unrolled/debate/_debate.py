@@ -257,6 +257,17 @@ class _Work:
 
     async def _ask(self, i: int, request: Request) -> Reply:
         agent = self.debate.agents[i]
+        parts = getattr(agent, "parts", 1)
+        if parts == 1:
+            return await self._call(agent, request)
+        asks = (self._call(agent, replace(request, part=k)) for k in range(parts))
+        came = await asyncio.gather(*asks, return_exceptions=True)
+        for reply in came:
+            if isinstance(reply, BaseException):
+                raise reply
+        return agent.join(request, came)  # pyright: ignore[reportAttributeAccessIssue]
+
+    async def _call(self, agent: Agent, request: Request) -> Reply:
         turn = {name: value for name, value in vars(request).items() if name != "first"}
         turn |= {"own": request.own and vars(request.own), "peers": [vars(h) for h in request.peers]}
         key = _store.Cache.key({"agent": agent.identity(), "name": agent.name, "request": turn})

@@ -15,6 +15,7 @@ from torch import Tensor
 from unrolled.core import require
 from unrolled.debate.fj import FJ
 from unrolled.debate.importers import _load
+from unrolled.debate.importers.answers import letter
 from unrolled.debate.log import DebateLog
 
 SLACK = 0.05
@@ -48,6 +49,8 @@ class Request:
     """The agent's own belief in round 0."""
     sample: int = 0
     """Which independent sample of the same turn: the compute-matched vote asks several times."""
+    part: int = 0
+    """Which of the calls that one answer takes: an agent with `parts` is asked that often, see `Agent`."""
 
 
 @dataclass(frozen=True)
@@ -63,7 +66,11 @@ class Reply:
 
 
 class Agent(Protocol):
-    """What `Debate` needs of an agent."""
+    """What `Debate` needs of an agent.
+
+    One whose answer takes several calls has also `parts: int` and `join(request, replies) -> Reply`: it is asked once per
+    part, so that each finished call is kept by itself.
+    """
 
     name: str
 
@@ -234,8 +241,8 @@ class LLM:
     """A language model behind any endpoint that speaks OpenAI's chat protocol (extra `llm`).
 
     Belief modes: `"json"`: the model writes its distribution (the paper's way); `"logprobs"`: softmax of the option
-    letters' log-probabilities as first token; `"samples"`: frequencies of the letter over `samples` answers, with a
-    Dirichlet prior of 1/2 per option.
+    letters' log-probabilities as first token (a letter outside the 20 tokens that endpoints list counts 0); `"samples"`:
+    frequencies of the letter over `samples` answers, with a Dirichlet prior of 1/2 per option.
 
     Args:
         base_url: such as `http://127.0.0.1:8080/v1`.
@@ -249,37 +256,37 @@ class LLM:
         api_key: by default the environment's OPENAI_API_KEY; local servers need none.
         timeout: seconds per call.
         price: (input, output) per million tokens, for the totals.
+        seed: of sampling, for endpoints that heed it; mixed with the agent's name, question, round and sample.
 
     Raises:
-        ValueError: an unknown mode.
+        ValueError: an unknown mode, or no sample.
     """
+
+    MODES: tuple[str, ...] = ("json", "logprobs", "samples")
 
     def __init__(
         self, base_url: str, model: str, *, name: str = "", persona: str = "", mode: str = "json", samples: int = 5,
         temperature: float = 0.7, max_tokens: int = 400, api_key: str | None = None, timeout: float = 120.0,
-        price: tuple[float, float] = (0.0, 0.0),
+        price: tuple[float, float] = (0.0, 0.0), seed: int = 0,
     ) -> None:  # fmt: skip
-        if mode not in ("json", "logprobs", "samples"):
-            raise ValueError(f"mode= is 'json', 'logprobs' or 'samples', got {mode!r}")
+        if mode not in self.MODES:
+            raise ValueError(f"mode= is one of {', '.join(map(repr, self.MODES))}, got {mode!r}")
+        if samples < 1:
+            raise ValueError(f"samples= is at least 1, got {samples}")
         self.base_url, self.model, self.name, self.persona = base_url, model, name or model, persona
         self.mode, self.samples, self.temperature, self.max_tokens = mode, samples, temperature, max_tokens
-        self.timeout, self.price = timeout, price
+        self.timeout, self.price, self.seed = timeout, price, seed
+        self.parts = samples if mode == "samples" else 1
         self._key = api_key or os.environ.get("OPENAI_API_KEY") or "none"
 
     def identity(self) -> dict[str, Any]:
         """Everything that an answer depends on; the key is left out."""
-        names = ("base_url", "model", "persona", "mode", "samples", "temperature", "max_tokens")
+        names = ("base_url", "model", "persona", "mode", "samples", "temperature", "max_tokens", "seed")
         return {"kind": "llm", **{name: getattr(self, name) for name in names}}
 
     def messages(self, request: Request) -> list[dict[str, str]]:
         """The conversation of one turn: system, then question, own last answer and the peers'."""
-        ask = {
-            "json": 'End with one line of JSON: {"reason": "at most 50 words", "belief": {'
-            + ", ".join(f'"{o}": p' for o in request.options) + "}}, where the p are probabilities that sum to 1.",
-            "logprobs": "Answer with the letter alone.",
-            "samples": 'End with the letter of your answer in parentheses, such as "(A)".',
-        }[self.mode]  # fmt: skip
-        lines = [request.text, *(f"{o}) {c}" for o, c in zip(request.options, request.choices))]
+        lines = [request.text, *self._listed(request)]
         if request.own is not None:
             lines += ["", f"Your last answer: {request.own.text}"]
         if request.peers:
@@ -290,43 +297,80 @@ class LLM:
         role = f"{self.persona} You take part in a discussion of a multiple-choice question.".strip()
         return [
             {"role": "system", "content": role},
-            {"role": "user", "content": "\n".join([*lines, "", ask])},
+            {"role": "user", "content": "\n".join([*lines, "", self._task(request)])},
         ]
 
+    def _listed(self, request: Request) -> list[str]:
+        return [f"{o}) {c}" for o, c in zip(request.options, request.choices)]
+
+    def _task(self, request: Request) -> str:
+        if self.mode == "json":
+            names = ", ".join(f'"{o}": p' for o in request.options)
+            return (
+                'End with one line of JSON: {"reason": "at most 50 words", "belief": {' + names + "}}, "
+                "where the p are probabilities that sum to 1."
+            )
+        if self.mode == "logprobs":
+            return "Answer with the letter alone."
+        return 'End with the letter of your answer in parentheses, such as "(A)".'
+
+    def _options(self, request: Request) -> dict[str, Any]:
+        """Options of the call besides model, messages, temperature and seed."""
+        if self.mode == "logprobs":
+            return {"max_tokens": 1, "logprobs": True, "top_logprobs": 20}
+        return {"max_tokens": self.max_tokens}
+
     async def answer(self, request: Request) -> Reply:
-        """One turn."""
-        n = self.samples if self.mode == "samples" else 1
-        made = [await self._call(request, k) for k in range(n)]
-        text = made[0][0]
+        """One turn; in mode samples one of its parts, with a certain belief."""
+        async with self._client() as client:
+            said = await self._complete(client, request, self.messages(request), **self._options(request))
+        return self._read(request, said)
+
+    def _read(self, request: Request, said: Any) -> Reply:
+        text = said.choices[0].message.content or ""
         if self.mode == "json":
             belief = spoken(text, request.options)
         elif self.mode == "logprobs":
-            belief = _from_logprobs(made[0][1], request.options)
+            belief = _from_logprobs(getattr(said.choices[0], "logprobs", None), request.options)
         else:
-            from unrolled.debate.importers.answers import letter
+            found = letter(text, request.options)
+            belief = None if found is None else tuple(float(o == found) for o in request.options)
+        return self._reply(text, belief, *tokens_of(said))
 
-            votes = [letter(said, request.options) for said, *_ in made]
-            known = [v for v in votes if v is not None]
-            counts = [known.count(o) + 0.5 for o in request.options]
-            belief = tuple(c / math.fsum(counts) for c in counts) if known else None
-        tokens_in, tokens_out = sum(m[2] for m in made), sum(m[3] for m in made)
+    def join(self, request: Request, replies: Sequence[Reply]) -> Reply:
+        """The answer of mode samples from its parts: frequencies, (count + 1/2) / (sum + K/2); None if none was read."""
+        read = [reply for reply in replies if reply.belief is not None]
+        counts = [0.5 + math.fsum(r.belief[k] for r in read) for k in range(len(request.options))]  # pyright: ignore[reportOptionalSubscript]
+        belief = tuple(c / math.fsum(counts) for c in counts) if read else None
+        calls, read_in, written = (
+            sum(getattr(r, name) for r in replies) for name in ("calls", "tokens_in", "tokens_out")
+        )
+        return Reply(replies[0].text, belief, calls, read_in, written, math.fsum(r.cost for r in replies))
+
+    def _reply(self, text: str, belief: tuple[float, ...] | None, tokens_in: int, tokens_out: int) -> Reply:
         cost = (tokens_in * self.price[0] + tokens_out * self.price[1]) / 1e6
-        return Reply(text, belief, n, tokens_in, tokens_out, cost)
+        return Reply(text, belief, 1, tokens_in, tokens_out, cost)
 
-    async def _call(self, request: Request, k: int) -> tuple[str, Any, int, int]:
+    def _client(self) -> Any:
         openai = require("openai", extra="llm")
-        extra: dict[str, Any] = {"max_tokens": 1, "logprobs": True, "top_logprobs": 20} if self.mode == "logprobs" else {
-            "max_tokens": self.max_tokens
-        }  # fmt: skip
+        return openai.AsyncOpenAI(
+            base_url=self.base_url, api_key=self._key, max_retries=0, timeout=self.timeout
+        )
+
+    def _seed(self, request: Request) -> int:
+        """31 bits: agents that share a model draw answers of their own, and the same ones every time."""
+        where = (self.seed, self.name, request.question, request.round, request.sample, request.part)
+        return int.from_bytes(hashlib.sha256(repr(where).encode()).digest()[:4], "big") >> 1
+
+    async def _complete(
+        self, client: Any, request: Request, messages: list[dict[str, str]], **options: Any
+    ) -> Any:
+        """One call; its failures as `Retry` or `AgentError`."""
+        openai = require("openai", extra="llm")
         where = f"{self.model} at {self.base_url}"
+        options = {"temperature": self.temperature, "seed": self._seed(request), **options}
         try:
-            async with openai.AsyncOpenAI(
-                base_url=self.base_url, api_key=self._key, max_retries=0, timeout=self.timeout
-            ) as client:
-                said = await client.chat.completions.create(
-                    model=self.model, messages=self.messages(request), temperature=self.temperature,
-                    seed=1000 * request.sample + k, **extra,
-                )  # fmt: skip
+            said = await client.chat.completions.create(model=self.model, messages=messages, **options)
         except openai.RateLimitError as error:
             after = error.response.headers.get("retry-after", "")
             raise Retry(
@@ -350,15 +394,18 @@ class LLM:
             raise AgentError(
                 f"{where} answered with something that is no JSON; should base_url end in /v1?"
             ) from error
-        choices = getattr(said, "choices", None)
-        if not choices:
+        if not getattr(said, "choices", None):
             told = str(said)[:80].replace("\n", " ")
             raise AgentError(
                 f"{where} answered without choices ({told!r}); is it a web page? base_url usually ends in /v1"
             )
-        usage = getattr(said, "usage", None)
-        tokens_in, tokens_out = (usage.prompt_tokens or 0, usage.completion_tokens or 0) if usage else (0, 0)
-        return choices[0].message.content or "", getattr(choices[0], "logprobs", None), tokens_in, tokens_out
+        return said
+
+
+def tokens_of(said: Any) -> tuple[int, int]:
+    """Tokens read and written; (0, 0) where the endpoint does not say."""
+    usage = getattr(said, "usage", None)
+    return (usage.prompt_tokens or 0, usage.completion_tokens or 0) if usage else (0, 0)
 
 
 def _from_logprobs(logprobs: Any, options: Sequence[str]) -> tuple[float, ...] | None:
