@@ -39,8 +39,25 @@ def eager(vocabulary, dtype=torch.float32, **options):
     return llama(vocabulary, dtype, attention="eager", **options)
 
 
-MODELS = {"gpt2": gpt2, "llama": llama, "llama-eager": eager}
-EXACT = {"gpt2": 1e-5 if OLD else 1e-11, "llama": 1e-5 if OLD else 1e-6, "llama-eager": 1e-5}
+def looped(vocabulary, dtype=F64, loops=2, context=256, seed=0, **_):
+    """Linear and full attention, looped; every parameter away from its start, where the loops' gate is zero."""
+    from unrolled.looped import LT2, Cache, LT2Config
+
+    class Model(LT2):
+        def new_cache(self):
+            return Cache()
+
+    config = LT2Config.preset("tiny", vocab_size=vocabulary, width=32, layers=3, loops=loops, context=context)
+    model = Model(config, rng=seed).to(dtype)
+    with torch.no_grad():
+        rng = torch.Generator().manual_seed(seed)
+        for p in model.parameters():
+            p += 0.05 * torch.randn(p.shape, generator=rng, dtype=dtype)
+    return model
+
+
+MODELS = {"gpt2": gpt2, "llama": llama, "llama-eager": eager, "looped": looped}
+EXACT = {"gpt2": 1e-5 if OLD else 1e-11, "llama": 1e-5 if OLD else 1e-6, "llama-eager": 1e-5, "looped": 1e-9}
 """Relative; Llama's norms and rotations are taken in float32 whatever the model is."""
 
 

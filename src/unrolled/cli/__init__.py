@@ -2,7 +2,7 @@
 
 >>> from unrolled.cli import VERBS
 >>> " ".join(VERBS)
-'list run sweep resume runs report view check debate looped'
+'list run sweep resume runs report view check debate looped latent'
 """
 
 import importlib
@@ -22,6 +22,7 @@ VERBS = {
     "check": "test a system of your own against the contract",
     "debate": "fit, run and audit debates of agents",
     "looped": "train a looped language model on your text, and let it write",
+    "latent": "reasoning in latent space: which methods there are",
 }
 
 

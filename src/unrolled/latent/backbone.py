@@ -170,7 +170,7 @@ class HuggingFace:
         ):
             raise TypeError(
                 f"{name} cannot be fed vectors: its decoder takes no inputs_embeds. Pass a causal language model of transformers "
-                "(GPT2LMHeadModel, LlamaForCausalLM, ...), or one with embed(tokens), head(hidden) and new_cache()"
+                "(GPT2LMHeadModel, LlamaForCausalLM, ...), or one with embed(tokens), head_of(hidden) and new_cache()"
             )
         if out is None:
             raise TypeError(
@@ -229,24 +229,28 @@ class HuggingFace:
 
 
 class Native:
-    """A model of one's own: `embed(tokens)`, `head(hidden)`, `new_cache()`, and a call as `looped.LT2` takes it.
+    """A model that is called as `looped.LT2` is, and has `embed(tokens)`, `head_of(hidden)` and `new_cache()`.
 
-    The call is `model(inputs_embeds=, positions=, cache=, mask=, logits=False)` and returns something with `.hidden`
-    and `.cache`; `mask` `[B, L]` says which of the new inputs are there, and its cache keeps count by itself.
+    The call is `model(inputs_embeds=, positions=, cache=, mask=, logits=False)` and returns something with `.hidden`,
+    `.hidden_per_loop` and `.cache`; `mask` `[B, L]` says which of the new inputs are there, and its cache keeps count by
+    itself.
+
+    Raises:
+        TypeError: one of them is missing.
     """
 
     def __init__(self, model: nn.Module):
         missing = [
-            name for name in ("embed", "head", "new_cache") if not callable(getattr(model, name, None))
+            name for name in ("embed", "head_of", "new_cache") if not callable(getattr(model, name, None))
         ]
         if missing:
             raise TypeError(
-                f"{type(model).__name__} has no {', '.join(missing)}: latent reasoning needs embed, head and new_cache"
+                f"{type(model).__name__} has no {', '.join(missing)}: a Thinker needs a causal language model of transformers, or one "
+                "with embed, head_of and new_cache, such as looped.LT2"
             )
         self.model: Any = model
-        into = self.weights()[0]
-        self.vocabulary, self.width = into.shape
-        self.context: int | None = getattr(model.config, "max_length", None)  # pyright: ignore
+        self.vocabulary, self.width = (int(n) for n in self.weights()[1].shape)
+        self.context: int | None = getattr(model.config, "context", None)  # pyright: ignore
 
     def embed(self, tokens: Tensor) -> Tensor:
         """Input embeddings."""
@@ -254,11 +258,13 @@ class Native:
 
     def head(self, hidden: Tensor) -> Tensor:
         """Logits."""
-        return self.model.head(hidden)
+        return self.model.head_of(hidden)
 
     def weights(self) -> tuple[Tensor, Tensor]:
         """W_in and W_out."""
-        return self.model.embed.weight, self.model.head.weight
+        into = self.model.embed.weight
+        out = getattr(self.model, "head", None)
+        return into, into if out is None else out.weight
 
     def advance(
         self,

@@ -218,7 +218,12 @@ class Thinker(nn.Module):
         if model is None:
             from transformers import AutoModelForCausalLM
 
-            model = AutoModelForCausalLM.from_pretrained(folder / "model", local_files_only=True)
+            try:
+                model = AutoModelForCausalLM.from_pretrained(folder / "model", local_files_only=True)
+            except ValueError as error:
+                raise ValueError(
+                    f"transformers does not know the model in {folder / 'model'}: read it yourself and pass it, model=..."
+                ) from error
         if tokenizer is None and (folder / "words.json").exists():
             tokenizer = Words.load(folder / "words.json")
         elif tokenizer is None and (folder / "tokenizer").exists():
