@@ -19,6 +19,7 @@ from torch import nn
 import unrolled as un
 from unrolled import instruments, optim, toys
 from unrolled.core import check_system, rollout, tree
+from unrolled.cortex import Network
 from unrolled.debate import FJ
 from unrolled.instruments import Reading
 from unrolled.looped import LT2, LT2Config
@@ -117,6 +118,19 @@ def looped():
     )
 
 
+def cortex(twin=False):
+    net = Network(dtype=F64)
+    net.layer("In", (2, 3), kind="input")
+    net.layer("Hid", (3, 3))
+    net.layer("Out", (2, 2), kind="target")
+    net.connect("In", "Hid")
+    net.connect("Hid", "Out", back=True)
+    moments = net.moments(torch.eye(6, dtype=F64)[:2], torch.eye(4, dtype=F64)[:2])[:30]
+    of, out = ("layers.Out.Vm", slice(None)) if twin else ("Vm", net["Out"].part)
+    system = net.naive if twin else net
+    return Row(system, moments, of=of, steps=30, decoder=lambda v: v[..., out], output="logits")
+
+
 SYSTEMS = {
     "LinearMap": lambda: Row(toys.LinearMap(normal(4, 4) / 4, normal(4, seed=1)), normal(2, 4, seed=2)),
     "LogisticMap": lambda: Row(toys.LogisticMap(3.3), torch.tensor([0.3, 0.6], dtype=F64)),
@@ -128,11 +142,12 @@ SYSTEMS = {
     "adam": lambda: descent(optim.adam, lr=0.05),
     "muon": lambda: descent(optim.muon, lr=0.05),
     "FJ": debate,
+    "Network": cortex,
+    "Naive": lambda: cortex(twin=True),
     "LT2": looped,
 }
 
 PENDING = {
-    "cortex": "its rows come with its systems",
     "sbml": "its rows come with its systems",
     "latent": "its rows come with its systems",
     "languagegame": "its rows come with its systems",
@@ -170,6 +185,10 @@ NO_SENSE = {
     ("spectrum", "MovingAverage"): "a step overwrites its state, so there is no derivative",
     ("influence", "MovingAverage"): "a step overwrites its state, so there is no derivative",
     ("influence", "Hopfield"): "a sign passes no gradient, and small changes of +-1 units mean nothing",
+    ("influence", "Network"): "a spike has no derivative, and learning asks for none",
+    ("influence", "Naive"): "a spike has no derivative, and learning asks for none",
+    ("curvature", "Network"): "the kinase rule asks for no loss",
+    ("curvature", "Naive"): "the kinase rule asks for no loss",
     ("curvature", "FJ"): "it descends no loss",
     ("curvature", "LT2"): "a loop descends no loss; what trains it does",
     ("curvature", "LinearMap"): "it descends no loss",
