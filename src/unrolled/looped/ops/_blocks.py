@@ -50,7 +50,8 @@ def split(x: Any, tokens: range, chunk: int, dtype: torch.dtype) -> Any:
     if missing:
         x = F.pad(x, (0, 0) * (x.ndim - 2) + (0, missing))
     n = x.shape[1] // chunk
-    return x.unflatten(1, (n, chunk)).movedim((1, 3), (0, 2)).reshape(n * B * H, chunk, *x.shape[3:])
+    x = x.unflatten(1, (n, chunk)).movedim((1, 3), (0, 2)).reshape(n * B * H, chunk, *x.shape[3:])
+    return x.contiguous()  # an expanded gradient stays so until here, and is slow to multiply
 
 
 def merge(x: Tensor, tokens: range, B: int) -> Tensor:
