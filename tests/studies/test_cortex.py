@@ -1,9 +1,13 @@
 """The cortex studies: judging is arithmetic on what the run holds; killed runs go on bit-equal; every figure draws."""
 
 import dataclasses
+import subprocess
+import sys
+import time
 
 import pytest
 import torch
+from safetensors.torch import load_file
 
 from unrolled.runs.run import Run
 from unrolled.studies import _cortex as cortex
@@ -196,6 +200,47 @@ def test_training_killed_twice_goes_on_bit_equal(study, config, arms, tmp_path):
     assert {i: c.ours for i, c in first.items() if c.ours == c.ours} == {
         i: c.ours for i, c in second.items() if c.ours == c.ours
     }
+
+
+KILLED = """
+import dataclasses, sys
+from unrolled.runs import Run
+from unrolled.studies import cortex_ra25 as study
+config = dataclasses.replace(study.tiny(), epochs=40, hidden=4, trials=3)
+with Run.create("some-study", config, root=sys.argv[1]) as run:
+    study.study(config, run)
+"""
+
+
+def test_training_killed_by_the_system_goes_on_bit_equal(tmp_path):
+    """A process of its own, SIGKILL in the middle of an epoch: weights, metrics and claims are those of an undisturbed run."""
+    process = subprocess.Popen([sys.executable, "-c", KILLED, str(tmp_path / "a")])
+    try:
+        limit = time.monotonic() + 300
+        while sum(file.read_text().count("unit_error") for file in (tmp_path / "a").glob("**/metrics.jsonl")) < 3:
+            assert process.poll() is None, "it ended before it could be killed"
+            assert time.monotonic() < limit, "it never came to its third epoch"
+            time.sleep(0.01)
+    finally:
+        process.kill()
+        process.wait()
+    (folder,) = {file.parent for file in (tmp_path / "a").glob("**/metrics.jsonl")}
+    killed = len(Run.open(folder).metrics())
+    assert 3 <= killed < 40
+    config = dataclasses.replace(cortex_ra25.tiny(), epochs=killed + 3, hidden=4, trials=3)
+    resumed, undisturbed = Run.resume(folder), Run.create("some-study", config, root=tmp_path / "b")
+    for each in (resumed, undisturbed):
+        with each:
+            cortex_ra25.study(config, each)
+
+    def plain(run):
+        return [repr({k: v for k, v in row.items() if k != "time"}) for row in run.metrics()]
+
+    assert len(plain(undisturbed)) == killed + 3
+    assert plain(resumed) == plain(undisturbed)
+    a, b = (load_file(run.checkpoints / "network.safetensors") for run in (resumed, undisturbed))
+    assert a.keys() == b.keys()
+    assert all(torch.equal(a[name], b[name]) for name in a)
 
 
 def test_a_changed_run_folder_is_refused(tmp_path):
