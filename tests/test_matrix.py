@@ -22,6 +22,8 @@ from unrolled.core import check_system, rollout, tree
 from unrolled.cortex import Network
 from unrolled.debate import FJ
 from unrolled.instruments import Reading
+from unrolled.sbml import Model
+from unrolled.latent import Thinker
 from unrolled.looped import LT2, LT2Config
 
 F64 = torch.float64
@@ -107,7 +109,9 @@ def debate():
 
 
 def looped():
-    shape = LT2Config(width=8, heads=2, layers=2, loops=4, hidden=16, pattern="gated_delta,full", vocab_size=16)
+    shape = LT2Config(
+        width=8, heads=2, layers=2, loops=4, hidden=16, pattern="gated_delta,full", vocab_size=16
+    )
     model = LT2(shape, rng=3).double().eval()
     return Row(
         model.block_system(),
@@ -131,6 +135,37 @@ def cortex(twin=False):
     return Row(system, moments, of=of, steps=30, decoder=lambda v: v[..., out], output="logits")
 
 
+def latent():
+    transformers = pytest.importorskip("transformers")
+    torch.manual_seed(0)
+    shape = transformers.GPT2Config(
+        n_layer=1, n_head=2, n_embd=8, vocab_size=11, bos_token_id=0, eos_token_id=1, initializer_range=0.3,
+        resid_pdrop=0.0, embd_pdrop=0.0, attn_pdrop=0.0, attn_implementation="eager",
+    )  # fmt: skip
+    thinker = Thinker(transformers.GPT2LMHeadModel(shape).double().eval())
+    for p in thinker.parameters():
+        p.requires_grad_(False)
+    return Row(
+        thinker.system(room=32),
+        torch.tensor([[2, 3, 4], [5, 6, 7]]),
+        of="thought",
+        decoder=thinker.backbone.head,
+        output="logits",
+    )
+
+
+def network():
+    """A toggle switch and the time it is told."""
+    model = Model.from_equations(
+        {"u": 1.0, "v": 0.2},
+        {"a": 3.0, "n": 2.0},
+        {"u": "a / (1 + v^n) - u + 0.1 * exp(-time)", "v": "a / (1 + u^n) - v"},
+        dt=0.5,
+    )
+    start = model.initial_state(u=torch.tensor([1.0, 0.3]), v=torch.tensor([0.2, 0.9]))
+    return Row(model, start, of="x", steps=60, decoder=lambda x: x.log(), output="logits")
+
+
 SYSTEMS = {
     "LinearMap": lambda: Row(toys.LinearMap(normal(4, 4) / 4, normal(4, seed=1)), normal(2, 4, seed=2)),
     "LogisticMap": lambda: Row(toys.LogisticMap(3.3), torch.tensor([0.3, 0.6], dtype=F64)),
@@ -142,14 +177,14 @@ SYSTEMS = {
     "adam": lambda: descent(optim.adam, lr=0.05),
     "muon": lambda: descent(optim.muon, lr=0.05),
     "FJ": debate,
+    "Model": network,
     "Network": cortex,
     "Naive": lambda: cortex(twin=True),
     "LT2": looped,
+    "Thoughts": latent,
 }
 
 PENDING = {
-    "sbml": "its rows come with its systems",
-    "latent": "its rows come with its systems",
     "languagegame": "its rows come with its systems",
 }
 
@@ -190,6 +225,8 @@ NO_SENSE = {
     ("curvature", "Network"): "the kinase rule asks for no loss",
     ("curvature", "Naive"): "the kinase rule asks for no loss",
     ("curvature", "FJ"): "it descends no loss",
+    ("curvature", "Model"): "it descends no loss",
+    ("curvature", "Thoughts"): "thinking descends no loss; a Thinker's training does",
     ("curvature", "LT2"): "a loop descends no loss; what trains it does",
     ("curvature", "LinearMap"): "it descends no loss",
     ("curvature", "LogisticMap"): "it descends no loss",

@@ -1,13 +1,15 @@
-"""Reasoning in continuous latent space instead of words.
+"""Reasoning in continuous latent space instead of words: methods under one protocol, with their controls.
 
-Under way: the protocol, a few methods, the problem generators and the superposition construction stand.
+>>> from unrolled.latent import superposition
+>>> superposition.Reasoner(4).support([(0, 1), (1, 2)], root=0, thoughts=2)
+[{0}, {0, 1}, {0, 1, 2}]
 """
 
 from unrolled._lazy import attach
 
 __getattr__, __dir__, __all__ = attach(
     __name__,
-    submodules=("methods", "superposition", "tasks"),
+    submodules=("agents", "curriculum", "evaluate", "inside", "methods", "superposition", "tasks"),
     names={
         "Cell": "protocol",
         "Example": "text",
