@@ -21,16 +21,27 @@ if TYPE_CHECKING:
     from unrolled.sbml.analysis.scans import scan as scan
     from unrolled.sbml.analysis.sensitivity import sensitivities as sensitivities
     from unrolled.sbml.analysis.steady import steady_states as steady_states
+    from unrolled.sbml.analysis.summary import report as report
 
 __getattr__, __dir__, __all__ = attach(
     __name__,
-    submodules=("attractors", "calibration", "conservation", "phase", "scans", "sensitivity", "steady"),
+    submodules=(
+        "attractors",
+        "calibration",
+        "conservation",
+        "phase",
+        "scans",
+        "sensitivity",
+        "steady",
+        "summary",
+    ),
     names={
         "basins": "attractors",
         "calibrate": "calibration",
         "conserved": "conservation",
         "portrait": "phase",
         "scan": "scans",
+        "report": "summary",
         "sensitivities": "sensitivity",
         "steady_states": "steady",
     },

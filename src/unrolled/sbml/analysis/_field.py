@@ -76,9 +76,19 @@ class Field:
             return self.model.compiled.rate(x.new_zeros(()), x, self.p)
 
     def jacobian(self, x: Tensor) -> Tensor:
-        """df/dx, `[B, d, d]`."""
-        with torch.no_grad():
-            return self.model.jacobian(x, 0.0, self.p)
+        """df/dx, `[B, d, d]`: one backward pass a row, which for a batch of small networks is the quickest way."""
+        with torch.enable_grad():
+            at = x.detach().requires_grad_()
+            rate = self.model.compiled.rate(at.new_zeros(()), at, self.p)
+            if not rate.requires_grad:
+                return x.new_zeros(len(x), self.size, self.size)
+            rows = [
+                torch.autograd.grad(rate[:, i].sum(), at, retain_graph=True, allow_unused=True)[0]
+                if rate[:, i].requires_grad
+                else None
+                for i in range(self.size)
+            ]
+        return torch.stack([torch.zeros_like(x) if row is None else row for row in rows], 1)
 
     def equations(self, x: Tensor, *, jacobian: bool = True) -> tuple[Tensor, Tensor]:
         """F, `[B, d]`, and dF/dx: f with the rows of the pivots replaced by W x - totals."""
@@ -121,6 +131,11 @@ class Field:
             x = torch.where((nearest >= 0).all(-1, keepdim=True) | signed, nearest, x)
         x[0] = self.x0
         return x
+
+    def widen(self, states: Any) -> None:
+        """Let the scale reach the steady states found."""
+        for state in states:
+            self.scale = torch.maximum(self.scale, state.x.abs())
 
     def _scales(self) -> Tensor:
         """The largest value each column takes on the way from x0: implicit Euler steps of growing length."""

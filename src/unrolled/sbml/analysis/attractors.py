@@ -127,7 +127,7 @@ def basins(
     *,
     starts: Tensor | int = 64,
     parameters: Mapping[str, float] | None = None,
-    points: int = 401,
+    points: int = 2001,
     near: float = 1e-2,
     seed: int = 0,
     **options: Any,
@@ -135,7 +135,7 @@ def basins(
     """Simulate many starts as one batch, and tell where they end.
 
     A start belongs to a stable steady state when it ends within `near` of it, relative to the spread of all starts' ends
-    and to the state. Starts that still move over the last half are grouped by their extremes, and `settling` says of one
+    and to the state. Starts that still move over the last half are grouped by their means and deviations, and `settling` says of one
     of each group whether it goes round in a cycle.
 
     Args:
@@ -179,6 +179,7 @@ def basins(
     elif isinstance(starts, Tensor):
         x0 = starts
     else:
+        system.widen(steady_states(model, parameters=parameters, seed=seed, positive=system.nonnegative))
         x0 = system.starts(starts, 1.0, seed, signed=not system.nonnegative)
     run = model.simulate(t_end, points, x0=x0, parameters=dict(parameters) if parameters else None, **options)
     course = torch.stack(
@@ -201,6 +202,7 @@ def _sorted_out(
     alive = course[-1].isfinite().all(-1)
     scale = high[alive].abs().amax(0).clamp(min=1e-12) if bool(alive.any()) else torch.ones(len(species))
     middle, width = (low + high) / 2, (high - low) / scale
+    mean, spread = tail.mean(0), tail.std(0, correction=0)
     quarter = course[-(len(course) // 4) :]
     rests = alive & (((quarter.amax(0) - quarter.amin(0)) / scale).amax(-1) < near)
     stable = steady.stable
@@ -213,10 +215,10 @@ def _sorted_out(
             left &= ~here
     while bool(left.any()):
         first = int(left.nonzero()[0])
-        # Extremes of a rhythm sampled at other phases differ by a little more than those of a state at rest.
+        # A rhythm's mean and deviation over some turns depend a little on where it is cut off.
         reach = near if bool(rests[first]) else 5 * near
-        same = (
-            ((low - low[first]) / scale).abs().amax(-1) + ((high - high[first]) / scale).abs().amax(-1)
+        same = ((mean - mean[first]).abs() / scale + (spread - spread[first]).abs() / scale).amax(
+            -1
         ) < 2 * reach
         here = left & same & (rests == rests[first])
         here[first] = True

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from unrolled.core import require
 from unrolled.sbml.analysis._field import Field
+from unrolled.sbml.analysis.steady import steady_states
 
 TURNS = 6
 """A rhythm is believed when it crosses its mean upwards so often within the second half of a run."""
@@ -100,6 +101,7 @@ def calibrate(
     given = dict(parameters) if parameters else None
     scale, moving = time_scale(model, system, given, **options)
     t_end = 40 * scale if t_end is None else t_end
+    system.widen(steady_states(model, parameters=parameters, seed=seed, positive=system.nonnegative))
     x0 = system.starts(starts, 1.0, seed, signed=not system.nonnegative)
     run = model.simulate(t_end, points, x0=x0, parameters=given, **options)
     half = run["x"][points // 2 :]
