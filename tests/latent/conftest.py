@@ -41,14 +41,10 @@ def eager(vocabulary, dtype=torch.float32, **options):
 
 def looped(vocabulary, dtype=F64, loops=2, context=256, seed=0, **_):
     """Linear and full attention, looped; every parameter away from its start, where the loops' gate is zero."""
-    from unrolled.looped import LT2, Cache, LT2Config
-
-    class Model(LT2):
-        def new_cache(self):
-            return Cache()
+    from unrolled.looped import LT2, LT2Config
 
     config = LT2Config.preset("tiny", vocab_size=vocabulary, width=32, layers=3, loops=loops, context=context)
-    model = Model(config, rng=seed).to(dtype)
+    model = LT2(config, rng=seed).to(dtype)
     with torch.no_grad():
         rng = torch.Generator().manual_seed(seed)
         for p in model.parameters():

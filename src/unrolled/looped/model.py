@@ -200,6 +200,10 @@ class LT2(nn.Module):
         going = torch.cat([torch.ones_like(ends[:1]), (1 - ends).cumprod(0)[:-1]])
         return torch.cat([(ends * going)[:-1], going[-1:]])
 
+    def new_cache(self) -> Cache:
+        """An empty cache, for callers who know models but not this package (`latent.Thinker`)."""
+        return Cache()
+
     def block_system(self, *, eager: bool = True) -> BlockSystem:
         """The loop as a `System`: a step is one loop."""
         return BlockSystem(self, eager=eager)
