@@ -22,9 +22,9 @@ from unrolled.core import check_system, rollout, tree
 from unrolled.cortex import Network
 from unrolled.debate import FJ
 from unrolled.instruments import Reading
-from unrolled.sbml import Model
 from unrolled.latent import Thinker
 from unrolled.looped import LT2, LT2Config
+from unrolled.sbml import Model
 
 F64 = torch.float64
 

@@ -16,6 +16,7 @@ from unrolled.sbml.ir import Network, State
 if TYPE_CHECKING:
     from unrolled.sbml.analysis.conservation import Law
     from unrolled.sbml.analysis.steady import SteadyStates
+    from unrolled.sbml.analysis.summary import Report
     from unrolled.sbml.simulate import Simulation
 
 
@@ -324,6 +325,12 @@ class Model:
         from unrolled.sbml.analysis.steady import steady_states
 
         return steady_states(self, **options)
+
+    def report(self, **options: Any) -> "Report":
+        """What the model holds, conserves and does, to print or to plot; see `unrolled.sbml.analysis.summary.report`."""
+        from unrolled.sbml.analysis.summary import report
+
+        return report(self, **options)
 
     def source(self) -> str:
         """The generated torch code of the vector field."""
