@@ -2,7 +2,7 @@
 
 >>> from unrolled.cli import VERBS
 >>> " ".join(VERBS)
-'list run sweep resume runs report view check debate looped latent'
+'list run sweep resume runs report view check debate looped latent sbml'
 """
 
 import importlib
@@ -23,6 +23,7 @@ VERBS = {
     "debate": "fit, run and audit debates of agents",
     "looped": "train a looped language model on your text, and let it write",
     "latent": "reasoning in latent space: which methods there are",
+    "sbml": "simulate biological models, by the thousand, and see what they do",
 }
 
 
