@@ -31,7 +31,8 @@ SAFETY, SHRINK, GROW, BETA = 0.9, 0.2, 10.0, 0.04
 STIFF_STEPS, CALM_STEPS = 15, 6
 """Steps at the edge of stability after which a sample is called stiff; steps off it after which they are forgotten."""
 PROBES = (0.25, 0.5, 0.75, 1.0)
-"""Where inside a step triggers are looked at: one that turns and returns between two of these is missed."""
+"""Where inside a step triggers are looked at (a step is no longer than the spacing of outputs): one that turns and returns
+between two of these is missed."""
 
 
 @dataclass
@@ -48,6 +49,7 @@ class Solution:
         stiff_from: `[B]`, time from which the stiff method was used; NaN: never.
         fired: `[B]`, executions of events.
         accepted: with `keep_steps`, the accepted steps as (row `[k]`, start `[k]`, size `[k]`, stiff) in order.
+        jumps: the rate may jump between steps.
     """
 
     x: Tensor
@@ -59,6 +61,7 @@ class Solution:
     stiff_from: Tensor
     fired: Tensor
     accepted: list[tuple[Tensor, Tensor, Tensor, bool]] = field(default_factory=list)
+    jumps: bool = False
 
     @property
     def ok(self) -> Tensor:
@@ -157,6 +160,7 @@ def integrate(
         if not x0.shape[1]:  # nothing changes
             run.solution.steps += len(times) > 1
             return run.solution
+        run.solution.jumps = events is not None
         pool = run.begin()
         if method != "rodas5p":
             pool = run.advance(pool, stiff=False, switch=method == "auto")
@@ -262,7 +266,11 @@ class _Run:
             if attempts > self.max_steps:
                 waiting += self.give_up(pool, switch, 3)
                 break
-            stop = end if pool.queue is None else torch.minimum(end, pool.queue.due.amin(1))
+            stop = end
+            if pool.queue is not None:
+                # Steps end at outputs, so that a trigger is looked at four times between two of them, however calm
+                # the rest is.
+                stop = torch.minimum(self.times[pool.output], pool.queue.due.amin(1))
             left = stop - pool.t
             last = pool.h * 1.01 >= left
             h = torch.where(last, left, pool.h)
@@ -278,6 +286,7 @@ class _Run:
             accept = finite & (error <= 1)
             tiny = ~accept & (h <= 4 * self.eps * torch.maximum(pool.t.abs(), self.eps * end.abs()))
             grown = self.next_size(h, error, finite, accept, pool)
+            grown = torch.where(last & accept, torch.maximum(grown, pool.h), grown)
             crossing = torch.zeros_like(accept)
             if self.events is not None:
                 crossing, end_of_step, trial, accept, grown = self.cross(
@@ -336,7 +345,10 @@ class _Run:
     def accept(self, pool: _Pool, rows: Tensor, trial: Trial, h: Tensor, end: Tensor, error: Tensor,
                stiff: bool) -> None:  # fmt: skip
         if self.keep:
-            self.solution.accepted.append((pool.row[rows], pool.t[rows], (end - pool.t)[rows], stiff))
+            taken = (end - pool.t)[rows]
+            # A hop over a jump adds a rounding to the time: the step itself was h.
+            taken = torch.where((taken - h[rows]).abs() <= 1e-6 * h[rows], h[rows], taken)
+            self.solution.accepted.append((pool.row[rows], pool.t[rows], taken, stiff))
         self.emit(pool, rows, trial, h, end)
         self.solution.steps[pool.row[rows]] += 1
         pool.t[rows] = end[rows]

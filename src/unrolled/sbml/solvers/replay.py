@@ -63,8 +63,8 @@ def replay(rate: Rate, x0: Tensor, times: Tensor, solution: Solution, *, p: Any 
                     continue
                 whole = len(rows) == len(x)
                 t, h = start[k, rows], size[k, rows]
-                mine, before = (x, slope) if whole else (x[rows], slope[rows])
-                q = pick(p, rows)
+                mine, q = x if whole else x[rows], pick(p, rows)
+                before = rate(t, mine, q) if solution.jumps else slope if whole else slope[rows]
                 if kind:
                     trial = rodas5p.step(rate, t, mine, h, q, before, *derivatives(t, mine, q))
                     after = rate(t + h, trial.end, q)
