@@ -48,7 +48,7 @@ when the residual stream has moved by less than that. --temperature 0 takes the 
 example:
   unrolled looped generate model --prompt "def main(" --tokens 200 --temperature 0.7
   unrolled looped generate model --loops 2 --top-p 0.9 --seed 1
-  unrolled looped generate model --until-settled 0.5"""
+  unrolled looped generate model --until-settled 10"""
 
 
 @dataclass(frozen=True)

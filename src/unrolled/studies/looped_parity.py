@@ -52,8 +52,8 @@ def tiny() -> Config:
 
 
 def small() -> Config:
-    """Three seeds, looped arms, and the words of S3."""
-    return Config(preset="small", seeds=3, loops=(2, 4), groups=("S3",), group_loops=(1, 2), group_steps=1000)
+    """Three seeds, and two loops with beta <= 1."""
+    return Config(preset="small", seeds=3, loops=(2,))
 
 
 def paper() -> Config:
