@@ -12,6 +12,7 @@ from unrolled.looped.sampling import Drawer
 MIXED = "gated_delta,full,window,kda"
 
 
+@torch.no_grad()
 def greedy(model, row, length):
     for _ in range(length):
         row = torch.cat([row, model(row[None]).logits[0, -1:].argmax(-1)])
@@ -32,8 +33,7 @@ def test_greedy_is_the_likeliest_token_each_time(pattern):
     assert torch.allclose(out.log_probs.double(), expected, atol=1e-5)
 
 
-@pytest.mark.parametrize("side", ["left", "right"])
-@pytest.mark.parametrize("prefill", [None, 1, 4])
+@pytest.mark.parametrize(("side", "prefill"), [("left", None), ("right", None), ("left", 4), ("right", 1)])
 def test_a_padded_batch_is_its_rows_alone(side, prefill):
     model = made(MIXED, layers=4)
     rows = [tokens(n, seed=n) for n in (9, 3, 14)]
@@ -41,13 +41,13 @@ def test_a_padded_batch_is_its_rows_alone(side, prefill):
     for i, row in enumerate(rows):
         at = slice(14 - len(row), None) if side == "left" else slice(0, len(row))
         x[i, at], mask[i, at] = row, True
-    out = model.generate(x, 12, mask=mask, temperature=0, prefill=prefill)
+    out = model.generate(x, 6, mask=mask, temperature=0, prefill=prefill)
     for i, row in enumerate(rows):
-        assert torch.equal(out.tokens[i, 14:], greedy(model, row, 12)[len(row) :])
+        assert torch.equal(out.tokens[i, 14:], greedy(model, row, 6)[len(row) :])
     seeds = [3, 4, 5]
-    drawn = model.generate(x, 12, mask=mask, rng=seeds)
+    drawn = model.generate(x, 8, mask=mask, rng=seeds)
     for i, row in enumerate(rows):
-        alone = model.generate(row[None], 12, rng=[seeds[i]])
+        alone = model.generate(row[None], 8, rng=[seeds[i]])
         assert torch.equal(drawn.tokens[i, 14:], alone.tokens[0, len(row) :])
 
 

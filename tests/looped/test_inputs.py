@@ -190,7 +190,13 @@ def test_training_in_bfloat16_reaches_every_parameter(pattern):
         assert p.grad.any() or "index" in name, name
 
 
-@pytest.mark.parametrize("pattern", ["full", "gated_delta", "interleaved:1:1", "kda", "window"])
+@pytest.mark.parametrize(
+    "pattern",
+    [
+        "interleaved:1:1",
+        *(pytest.param(p, marks=pytest.mark.slow) for p in ("kda", "window", "gla", "retnet")),
+    ],
+)
 def test_compilation_changes_nothing(pattern):
     """The whole forward and backward in one graph, traced as the compiler sees it."""
     model, x = made(pattern, loops=2), tokens(2, 24)

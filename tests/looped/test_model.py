@@ -86,7 +86,7 @@ def test_decoding_equals_reading_at_once(pattern, loops):
     x = tokens(2, 66)
     with torch.no_grad():
         out = model(x)
-        assert 0.5 < out.hidden_per_loop[-1].square().mean().sqrt() < 4
+        assert 0.2 < out.hidden_per_loop[-1].square().mean().sqrt() < 4
         whole = out.logits
         cache = Cache()
         parts = [model(x[:, :37], cache=cache).logits]
