@@ -35,7 +35,7 @@ NON_STIFF = {
 }
 """Shipped models that take no stiff step over the 48 time units of the measurement."""
 T_END, POINTS, BATCH = 48.0, 101, 1024
-TOLERANCES = (1e-4, 1e-5, 1e-6, 1e-7, 1e-8, 1e-9)
+TOLERANCES = (1e-5, 1e-6, 1e-7, 1e-8, 1e-9)
 TARGETS = {"right-hand sides per second": 1.5e7, "times sbmltoodejax": 1.5, "times libroadrunner": 10.0}
 
 
@@ -198,11 +198,13 @@ def trajectories(
                     points=POINTS, rtol=rtol, atol=rtol, way=way,
                 )  # fmt: skip
                 if "error" in made:
-                    out[f"sbmltoodejax, {way}"] = made["error"]
+                    out["sbmltoodejax"] = made["error"]
                     continue
                 peer.ask(do="run", id=made["id"], out=str(folder / "out.npy"))
                 theirs = np.moveaxis(np.load(folder / "out.npy"), 1, 0)[:POINTS]
-                columns = [model.species.index(n) for n in made["names"]]
+                both = [n for n in made["names"] if n in model.species]
+                columns = [model.species.index(n) for n in both]
+                theirs = theirs[:, :, [made["names"].index(n) for n in both]]
                 errors[f"sbmltoodejax, {way}"] = _error(theirs, truth[:, :, columns], scale[columns])
                 lost[f"sbmltoodejax, {way}"] = int(
                     (_worst(theirs, truth[:, :, columns], scale[columns]) > 0.01).sum()

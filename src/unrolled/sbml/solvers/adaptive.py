@@ -290,7 +290,7 @@ class _Run:
             crossing = torch.zeros_like(accept)
             if self.events is not None:
                 crossing, end_of_step, trial, accept, grown = self.cross(
-                    pool, h, end_of_step, trial, accept, grown
+                    pool, end_of_step, trial, finite, accept, grown
                 )
             rows = accept.nonzero().squeeze(-1)
             self.solution.rejected[pool.row[~accept]] += 1
@@ -393,48 +393,30 @@ class _Run:
 
     # -- events -----------------------------------------------------------------------------------------------------
 
-    def cross(self, pool: _Pool, h: Tensor, end: Tensor, trial: Trial, accept: Tensor,
+    def cross(self, pool: _Pool, end: Tensor, trial: Trial, finite: Tensor, accept: Tensor,
               grown: Tensor) -> tuple[Tensor, Tensor, Trial, Tensor, Tensor]:  # fmt: skip
         """Shorten steps in which a trigger or a switch turns: the end is the first instant after the turn."""
         events, queue = self.events, pool.queue
         assert events is not None
         assert queue is not None
-        rows = accept.nonzero().squeeze(-1)
-        crossing = torch.zeros_like(accept)
-        if not len(rows):
-            return crossing, end, trial, accept, grown
-        n, k = len(rows), len(PROBES)
-        t, size, p = pool.t[rows], (end - pool.t)[rows], pick(pool.p, rows)
-        dense = tuple(c[rows] for c in trial.dense)
-        spread = torch.cat(
-            [interpolate(dense, torch.full_like(t, f)) for f in PROBES[:-1]] + [trial.end[rows]]
-        )
-        at = torch.cat([t + f * size for f in PROBES[:-1]] + [end[rows]])
-        many = p.repeat(k, 1) if isinstance(p, Tensor) and p.ndim > 1 else p
-        signs = events.signs(at, spread, many).view(k, n, -1)
-        turned = events.turned(queue.signs[rows], signs).any(-1)
-        hit = turned.any(0).nonzero().squeeze(-1)
+        crossing, E = torch.zeros_like(accept), len(events.events)
         end, moved = end.clone(), trial.end.clone()
-        if len(hit):
-            first = turned[:, hit].long().argmax(0)
-            fractions = torch.tensor((0.0, *PROBES), dtype=t.dtype, device=t.device)
-            a = t[hit] + fractions[first] * size[hit]
-            b = torch.where(first == k - 1, end[rows][hit], t[hit] + fractions[first + 1] * size[hit])
-            where, p_hit = rows[hit], pick(p, hit)
-            inside = tuple(c[hit] for c in dense)
-            a, b, at_b = locate(events, queue.signs[where], inside, t[hit], size[hit], p_hit, a, b)
-            new = events.turned(queue.signs[where], events.signs(b, at_b, p_hit))
+        where, a, b, at_b = self.first_turn(pool, finite, trial, end)
+        if len(where):
+            new = events.turned(queue.signs[where], events.signs(b, at_b, pick(pool.p, where)))
             # Where the rate jumps the step is taken anew, so that no stage looks past the jump.
-            span = a - t[hit]
-            redo = new[:, len(events.events) :].any(-1) & (span > 1e-3 * size[hit]) & (span < size[hit])
-            redo &= pool.land[where].isinf()
-            again, taken = where[redo], where[~redo]
+            span, size, accepted = a - pool.t[where], (end - pool.t)[where], accept[where]
+            jumps = new[:, E:].any(-1)
+            redo = jumps & (span > 1e-3 * size) & (span < size) & pool.land[where].isinf() & accepted
+            again, taken, refused = where[redo], where[~redo & accepted], jumps & ~accepted
             accept[again] = False
             grown[again] = span[redo]
             pool.land[again] = b[redo]
             crossing[taken] = True
-            moved[taken], end[taken] = at_b[~redo], b[~redo]
+            moved[taken], end[taken] = at_b[~redo & accepted], b[~redo & accepted]
             pool.land[taken] = math.inf
+            # A jump is the likely reason of a rejection: try to end before it.
+            grown[where[refused]] = torch.maximum(span, 1e-3 * size)[refused]
         landed = (accept & pool.land.isfinite()).nonzero().squeeze(-1)
         if len(landed):
             # This step ended just before a jump: hop over it.
@@ -448,6 +430,31 @@ class _Run:
             pool.land[landed] = math.inf
         slope = None if bool(crossing.any()) else trial.slope
         return crossing, end, trial._replace(end=moved, slope=slope), accept, grown
+
+    def first_turn(self, pool: _Pool, among: Tensor, trial: Trial, end: Tensor) -> tuple[Tensor, ...]:
+        """The samples of `among` in whose step something turns: rows, last time before, first time after, state there."""
+        events, queue = self.events, pool.queue
+        assert events is not None
+        assert queue is not None
+        rows, k = among.nonzero().squeeze(-1), len(PROBES)
+        if not len(rows):
+            return rows, pool.t[rows], pool.t[rows], pool.x[rows]
+        t, size, p = pool.t[rows], (end - pool.t)[rows], pick(pool.p, rows)
+        dense = tuple(c[rows] for c in trial.dense)
+        inside = [interpolate(dense, torch.full_like(t, f)) for f in PROBES[:-1]]
+        at = torch.cat([t + f * size for f in PROBES[:-1]] + [end[rows]])
+        many = p.repeat(k, 1) if isinstance(p, Tensor) and p.ndim > 1 else p
+        signs = events.signs(at, torch.cat([*inside, trial.end[rows]]), many).view(k, len(rows), -1)
+        turned = events.turned(queue.signs[rows], signs).any(-1)
+        hit = turned.any(0).nonzero().squeeze(-1)
+        if not len(hit):
+            return hit, t[hit], t[hit], pool.x[hit]
+        first = turned[:, hit].long().argmax(0)
+        fractions = torch.tensor((0.0, *PROBES), dtype=t.dtype, device=t.device)
+        a = t[hit] + fractions[first] * size[hit]
+        b = torch.where(first == k - 1, end[rows][hit], t[hit] + fractions[first + 1] * size[hit])
+        part = tuple(c[hit] for c in dense)
+        return rows[hit], *locate(events, queue.signs[rows[hit]], part, t[hit], size[hit], pick(p, hit), a, b)
 
     def look_ahead(self, pool: _Pool, h: Tensor, end: Tensor) -> tuple[Tensor, Tensor]:
         """Shorten steps that would pass a switch in time alone: they end just before it."""
