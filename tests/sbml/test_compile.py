@@ -114,6 +114,9 @@ def test_torch_compile_takes_it_whole():
     fast = torch.compile(system.compiled.rate, fullgraph=True)
     t, p = torch.tensor(0.0, dtype=F64), system.vector(None, x)
     assert torch.allclose(fast(t, x, p), system.compiled.rate(t, x, p), rtol=1e-12)
+    x.requires_grad_()
+    made = [torch.autograd.grad(s.rate(0.0, x).sum(), x)[0] for s in (system, system.fused())]
+    assert torch.allclose(*made, rtol=1e-10)
 
 
 # --- events ---------------------------------------------------------------------------------------------------------

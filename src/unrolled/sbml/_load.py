@@ -15,7 +15,7 @@ def load(path_or_text: "str | bytes | os.PathLike[str]", **options: Any) -> Mode
 
     Args:
         path_or_text: a path, or the text itself (it begins with `<`).
-        options: of `Model`: `dtype`, `device`, `dt`.
+        options: of `Model`: `dtype`, `device`, `dt`, `fuse`.
 
     Raises:
         FileNotFoundError: no such file.
