@@ -1,6 +1,7 @@
 """Running debates: acceptance tests A12, A13 and A16, and endpoints that misbehave."""
 
 import json
+import math
 import os
 import signal
 import subprocess
@@ -79,21 +80,22 @@ def child(tmp_path, name, wait, questions):
     return subprocess.Popen([sys.executable, str(script)], env={**os.environ, "OMP_NUM_THREADS": "1"}), paths
 
 
-def test_a12_killed_and_resumed(tmp_path):
+@pytest.mark.parametrize("size", [20, pytest.param(100, marks=pytest.mark.slow)])
+def test_a12_killed_and_resumed(tmp_path, size):
     """SIGKILL in the middle; then no call is made twice, and the trace is the same, byte for byte."""
-    process, paths = child(tmp_path, "killed", 0.02, 20)
+    process, paths = child(tmp_path, "killed", 0.02, size)
     trace, calls = Path(paths["trace"]), Path(paths["calls"])
     deadline = time.monotonic() + 60
-    while time.monotonic() < deadline and not (trace.exists() and trace.read_bytes().count(b"\n") > 30):
+    while time.monotonic() < deadline and not (trace.exists() and trace.read_bytes().count(b"\n") > size):
         time.sleep(0.02)
     process.send_signal(signal.SIGKILL)
     process.wait()
     before = calls.read_text().splitlines()
     with trace.open("ab") as file:
         file.write(b'{"arm":"debate","question":"q')  # a torn line
-    again, _ = child(tmp_path, "killed", 0.0, 20)
+    again, _ = child(tmp_path, "killed", 0.0, size)
     assert again.wait(timeout=120) == 0
-    whole, other = child(tmp_path, "whole", 0.0, 20)
+    whole, other = child(tmp_path, "whole", 0.0, size)
     assert whole.wait(timeout=120) == 0
     assert trace.read_bytes() == Path(other["trace"]).read_bytes()
     after = calls.read_text().splitlines()[len(before) :]
@@ -141,6 +143,19 @@ def test_a12_budget(tmp_path):
     assert (none.status, none.calls, len(none.log)) == ("budget exhausted", 0, 0)
 
 
+def test_a12_a_budget_is_kept_to_the_call_when_an_answer_takes_several(serve, tmp_path):
+    """Mode samples: no call beyond the budget, and no finished sample is asked for again."""
+    server = serve(lambda body, k: said("(A)"))
+    agents = [LLM(server.url, "m", name=name, mode="samples", samples=4) for name in ("ann", "bob")]
+    debate = Debate(agents, rounds=1, vote=False, budget=6)
+    short = debate.run(QUESTIONS[:1], tmp_path / "t.jsonl")
+    assert (short.status, short.calls, len(server.requests)) == ("budget exhausted", 6, 6)
+    debate.budget = None
+    rest = debate.run(QUESTIONS[:1], tmp_path / "t.jsonl")
+    assert (rest.status, rest.calls, rest.total_calls) == ("finished", 10, 16)
+    assert rest.log.beliefs[0][1, 0].tolist() == pytest.approx([4.5 / 6.5, *[0.5 / 6.5] * 4])
+
+
 def test_a12_what_cannot_be_read_stays_missing(tmp_path):
     rng = torch.Generator().manual_seed(3)
     fj = system(3, rng)
@@ -167,6 +182,21 @@ def test_a16_vote_and_control(tmp_path):
     assert tested.control.control_peer_weight < 0.01
     assert tested.control.p_value < 0.05
     assert load(tmp_path / "t.jsonl").kind == "trace"
+
+
+def test_a16_a_log_estimates_the_vote_that_would_have_cost_as_much():
+    """Three agents, each 60 % sure of the truth: the mean over first answers is .6, a vote of 9 draws is right more often."""
+    B = torch.tensor([[[0.6, 0.4]] * 3] * 3, dtype=torch.float64)
+    log = DebateLog([Question(f"q{i}", B, ("A", "B"), ("x", "y", "z"), 0) for i in range(20)])
+    exact = sum(math.comb(9, k) * 0.6**k * 0.4 ** (9 - k) for k in range(5, 10))
+    assert log.vote(draws=4000) == pytest.approx(exact, abs=0.01)
+    assert log.vote(samples=1, draws=4000) == pytest.approx(0.6**3 + 3 * 0.6**2 * 0.4, abs=0.01)
+    B[0, 2] = float("nan")
+    assert 0.6 < DebateLog([Question("q", B, ("A", "B"), ("x", "y", "z"), 0)]).vote() < exact
+    B[0] = float("nan")
+    assert DebateLog([Question("q", B, ("A", "B"), ("x", "y", "z"), 0)]).vote() == 0
+    with pytest.raises(ValueError, match="no question of this log has a known answer"):
+        DebateLog([Question("q", B, ("A", "B"), ("x", "y", "z"))]).vote()
 
 
 def test_topology_decides_who_is_heard(tmp_path):
@@ -389,6 +419,18 @@ def test_what_will_not_pass_stops_at_once(serve, tmp_path, reply, told):
     with pytest.raises(AgentError, match=told):
         Debate(pair(server.url), rounds=1).run(QUESTIONS, tmp_path / "t.jsonl")
     assert len(server.requests) <= 8  # no retries, and nothing new after the failure
+
+
+def test_whatever_a_model_says_can_be_read_again(serve, tmp_path):
+    """Separators that are no newline, quotes, control characters: one line of the trace each."""
+    odd = 'a\u2028b\u0085c\x1c\x0b\r\n"\\ \ud83d\ude00 (A)'
+    server = serve(lambda body, k: said(odd))
+    agents = [LLM(server.url, "m", name=name, mode="samples", samples=1) for name in ("ann", "bob")]
+    result = Debate(agents, rounds=1).run(QUESTIONS[:2], tmp_path / "t.jsonl")
+    assert result.status == "finished"
+    assert load(tmp_path / "t.jsonl").questions[0].texts[0][0].startswith("a\u2028b")
+    again = Debate(agents, rounds=1).run(QUESTIONS[:2], tmp_path / "t.jsonl")
+    assert (again.calls, again.cached) == (0, 0)
 
 
 def test_finished_answers_survive_a_failing_endpoint(serve, tmp_path):

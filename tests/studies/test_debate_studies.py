@@ -2,13 +2,15 @@
 
 import csv
 import dataclasses
+import importlib.util
 import math
+from pathlib import Path
 
 import pytest
 import torch
 
 from unrolled.runs.run import Run
-from unrolled.studies import _debate, debate_martingale, debate_moe, debate_recorded
+from unrolled.studies import _debate, debate_live, debate_martingale, debate_moe, debate_recorded
 
 
 def perform(module, tmp_path, **changes):
@@ -57,7 +59,7 @@ def test_recorded_on_the_generated_log(tmp_path):
     assert claims["fit"].status == "not attempted"
     assert claims["recovered"].status == "reproduced"
     assert claims["confidence"].paper is None
-    assert claims["vote"].status == "not attempted"
+    assert "first majority" in claims["vote"].note
     assert set(debate_recorded.figures(run)) == {"graph", "beliefs", "moved", "advantage"}
 
 
@@ -85,3 +87,32 @@ def test_the_null_of_stubbornness_is_far_from_zero():
 def test_correlations():
     assert math.isnan(_debate.rank_correlation(torch.ones(5), torch.arange(5.0)))
     assert _debate.rank_correlation(torch.arange(5.0), torch.arange(5.0)) == pytest.approx(1)
+
+
+def tiny_model(path):
+    """The random model of the debate tests: this study runs on llama.cpp's real server, without a download."""
+    place = Path(__file__).parents[1] / "debate" / "_gguf.py"
+    spec = importlib.util.spec_from_file_location("_gguf", place)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module.write(path)
+
+
+def test_live_on_a_random_model(tmp_path):
+    pytest.importorskip("xllamacpp", reason="xllamacpp is not installed (extra local)")
+    pytest.importorskip("openai", reason="openai is not installed (extra local)")
+    gguf = tiny_model(tmp_path / "tiny.gguf")
+    claims, run = perform(debate_live, tmp_path, gguf=gguf, questions=4, rounds=4)
+    assert (run.path / "debate.jsonl").read_text().count("\n") == 1 + 4 * 3 * 5
+    assert claims["gain"].status == "not reproduced"  # noise learns nothing from noise
+    assert claims["control"].status == "not attempted"  # 16 permutations cannot show 5 %
+    assert 0 <= claims["consensus"].ours <= 1
+    assert "4 questions" in claims["vote"].note
+    assert "rounds" in debate_live.figures(run)
+
+
+def test_the_live_questions_have_one_right_choice_that_moves():
+    asked = debate_live.questions(dataclasses.replace(debate_live.small(), questions=20))
+    assert len(asked) == 20
+    assert all(len(set(q["choices"])) == 4 and q["truth"] in q["choices"] for q in asked)
+    assert {q["choices"].index(q["truth"]) for q in asked} == {0, 1, 2, 3}

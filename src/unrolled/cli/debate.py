@@ -188,7 +188,7 @@ def questions(path: Path) -> list[dict[str, Any]]:
         except ValueError as error:
             raise ValueError(f"{path} is no whole JSON list: {error}") from error
     made: list[dict[str, Any]] = []
-    for number, line in enumerate(text.splitlines(), 1):
+    for number, line in enumerate(text.split("\n"), 1):
         if line.strip():
             try:
                 made.append(json.loads(line))

@@ -334,7 +334,7 @@ def result_of(path: str | os.PathLike[str]) -> DebateResult:
     """
     place = Path(path)
     text = place.read_text(encoding="utf-8")
-    whole = text[: text.rfind("\n") + 1].splitlines()
+    whole = _store.lines(text)
     try:
         header, *lines = [json.loads(line) for line in whole]
         arms, expected = (

@@ -76,6 +76,16 @@ def dumps(line: dict[str, Any]) -> str:
     return json.dumps(line, ensure_ascii=False, separators=(",", ":")) + "\n"
 
 
+def lines(text: str) -> list[str]:
+    """The whole lines of a trace; only a newline ends one: what a model says may hold any other separator.
+
+    Example:
+        >>> lines('{"text": "a\u2028b"}\\n{"torn')
+        ['{"text": "a\u2028b"}']
+    """
+    return text.split("\n")[:-1]
+
+
 def read(path: Path, arm: str = "debate") -> DebateLog:
     """A trace as a log; unfinished questions keep their missing rounds out, a torn last line is left out.
 
@@ -83,14 +93,14 @@ def read(path: Path, arm: str = "debate") -> DebateLog:
         ValueError: no such trace, or one without a finished round.
     """
     text = path.read_text(encoding="utf-8")
-    whole = text[: text.rfind("\n") + 1].splitlines()
+    whole = lines(text)
     try:
-        header, *lines = [json.loads(line) for line in whole]
+        header, *rows = [json.loads(line) for line in whole]
         names, questions = header["agents"], {q["id"]: q for q in header["questions"]}
     except (ValueError, KeyError, TypeError) as error:
         raise ValueError(f"{path} is no trace of a debate, or its first line is damaged: {error}") from error
     rounds: dict[str, list[dict[str, Any]]] = {}
-    for line in lines:
+    for line in rows:
         if line["arm"] == arm:
             rounds.setdefault(line["question"], []).append(line)
     made: list[Question] = []

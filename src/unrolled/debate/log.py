@@ -6,6 +6,8 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
+from unrolled.core import seeds
+
 
 @dataclass
 class Question:
@@ -82,6 +84,43 @@ class DebateLog:
     def majority(self) -> Tensor:
         """Share of questions whose majority is right, per round; ties shared between the options that tie, `[T+1]`."""
         return self._scored(by_majority=True)
+
+    def vote(self, samples: int | None = None, *, draws: int = 1000, rng: torch.Generator | int = 0) -> float:
+        """Accuracy of a majority vote that costs as much as the debate, estimated from the first beliefs.
+
+        Every agent whose first belief is known answers `samples` times, each answer drawn from that belief; ties are
+        shared. A log holds one first answer per agent, so more samples can only be drawn, not looked up: where beliefs are
+        certain, this is the majority of the first answers. `Debate(vote=True)` asks for real.
+
+        Args:
+            samples: per agent; rounds + 1 when None, what the debate cost.
+            draws: votes per question.
+            rng: generator or seed.
+
+        Raises:
+            ValueError: no question has a known answer.
+
+        Example:
+            >>> sure = torch.tensor([[[1.0, 0.0], [1.0, 0.0], [0.0, 1.0]]] * 2)
+            >>> DebateLog([Question("q", sure, ("A", "B"), ("x", "y", "z"), truth=0)]).vote()
+            1.0
+        """
+        known = [q for q in self.questions if q.truth is not None]
+        if not known:
+            raise ValueError("no question of this log has a known answer: accuracy cannot be computed")
+        generator = seeds.generator(rng)
+        made: list[float] = []
+        for q in known:
+            first = q.beliefs[0][~q.beliefs[0].isnan().any(-1)]
+            if not len(first):
+                made.append(0.0)
+                continue
+            each = samples or len(q.beliefs)
+            drawn = torch.multinomial(first, draws * each, replacement=True, generator=generator)
+            votes = torch.nn.functional.one_hot(drawn.reshape(-1, draws), first.shape[1]).sum(0)
+            top = votes == votes.amax(-1, keepdim=True)
+            made.append(float((top[:, q.truth].double() / top.sum(-1)).mean()))
+        return sum(made) / len(made)
 
     def _scored(self, *, by_majority: bool) -> Tensor:
         known = [q for q in self.questions if q.truth is not None]
