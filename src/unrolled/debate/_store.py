@@ -80,8 +80,8 @@ def lines(text: str) -> list[str]:
     """The whole lines of a trace; only a newline ends one: what a model says may hold any other separator.
 
     Example:
-        >>> lines('{"text": "a\u2028b"}\\n{"torn')
-        ['{"text": "a\u2028b"}']
+        >>> len(lines(chr(0x2028).join("ab") + chr(10) + "a torn line"))
+        1
     """
     return text.split("\n")[:-1]
 
