@@ -226,6 +226,8 @@ def test_the_same_seed_is_the_same_network_and_another_is_not():
         (lambda net: net.apply([Rule("Layer", {"nmda": 1.0})]), "a group of values: set one of nmda.ge"),
         (lambda net: net.apply([Rule("Layer", {"nmda.ge.x": 1.0})]), "'ge' is a value"),
         (lambda net: net.apply([Rule("Layer", {"decay.gbufs": 1.0})]), "is of type bool"),
+        (lambda net: net.apply([Rule("Layer", {"nmda.tau": "100"})]), "is of type float .100.0., got '100'"),
+        (lambda net: net.apply([Rule("Path", {"delay": 2.5})]), "is of type int .2., got 2.5"),
         (lambda net: net.apply([Rule("Layer", {"decay.act": 1.5})]), "a proportion is between 0 and 1"),
         (lambda net: net.apply([Rule("Path", {"scale.rel": -1.0})]), "expected 0 or more"),
         (
@@ -250,6 +252,7 @@ def test_a_network_that_cannot_be_is_refused(make, text):
         (lambda net: net.present(X, Y[:1]), r"target for 'Output' has shape \[1, 4\], expected \[2, 4\]"),
         (lambda net: net.present(torch.where(X > 0, torch.nan, X)), "input for 'Input' has 6 values that are not finite"),
         (lambda net: net.present(X, torch.full_like(Y, torch.inf)), "target for 'Output' has 8 values that are not finite"),
+        (lambda net: net.present(X - 0.5, Y), "input for 'Input' has 6 negative values .least -0.5.: a pattern is a conductance"),
         (lambda net: net.run(net.init(Moment({"Input": X})), [Moment({"Input": X[:1]})], 1), "batch of 1, the state one of 2"),
         (lambda net: net.learn(), "nothing to learn from"),
         (lambda net: net.learn(rollout(net, net.theta.moments({"Input": X})[:150], 150, record={})), "does not end with a plus"),
@@ -262,6 +265,25 @@ def test_a_network_that_cannot_be_is_refused(make, text):
 def test_a_trial_that_cannot_be_is_refused(present, text):
     with pytest.raises(ValueError, match=text):
         present(small())
+
+
+def test_lists_arrays_one_rule_and_one_readout_will_do():
+    net = small()
+    net.apply(Rule("#Hidden", {"inhib.layer.gi": 1.05}))
+    a = net.present(X.tolist(), Y.numpy(), state=net.init(Moment({"Input": X})), record="Hidden.Vm")
+    b = net.present(X, Y, state=net.init(Moment({"Input": X})), record=["Hidden.Vm"])
+    assert torch.equal(a["Hidden.Vm"], b["Hidden.Vm"])
+
+
+def test_what_is_of_another_kind_is_told_so():
+    with pytest.raises(TypeError, match=r"expected ThetaCycle\(minus=150, plus=50\)"):
+        Network((150, 50))
+    with pytest.raises(TypeError, match="learn from a Trajectory"):
+        small().learn(X)
+    with pytest.raises(KeyError, match="no readout 'Hidden.Spik', did you mean 'Spike'"):
+        small().present(X, Y, record=["Hidden.Spik"])
+    with pytest.raises(KeyError, match="no readout 'Hiden.Act', did you mean 'Hidden'"):
+        small().present(X, Y, record=["Hiden.Act"])
 
 
 def test_two_inputs_need_names():

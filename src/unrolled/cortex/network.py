@@ -13,6 +13,7 @@
 (torch.Size([201, 1, 4]), ['Hidden->Output', 'Input->Hidden', 'Output->Hidden'])
 """
 
+import difflib
 from collections.abc import Callable, Mapping, Sequence
 from os import PathLike
 from typing import Any
@@ -36,7 +37,7 @@ from unrolled.cortex.kinase._linear import BIN
 from unrolled.cortex.theta import ThetaCycle
 
 KINDS = {kind.name: kind for kind in (INPUT, HIDDEN, TARGET)}
-Patterns = Tensor | Mapping[str, Tensor] | None
+Patterns = Tensor | Sequence[Any] | Mapping[str, Tensor] | None
 
 
 class Network:
@@ -74,6 +75,10 @@ class Network:
         slow_interval: int = 100,
         gi_interval: int = 1000,
     ) -> None:
+        if theta is not None and not isinstance(theta, ThetaCycle):
+            raise TypeError(
+                f"Network(theta={theta!r}): expected ThetaCycle(minus=150, plus=50), or nothing for that one"
+            )
         self.theta = theta or ThetaCycle()
         self.seed, self.slow_interval, self.gi_interval = seed, slow_interval, gi_interval
         self.like = torch.empty(0, dtype=dtype, device=device)
@@ -180,15 +185,15 @@ class Network:
             self.connect(b, a, "full" if mask is None else mask.T.contiguous(), kind="back", tags=tags)
         return path
 
-    def apply(self, sheet: Sequence[sheets.Rule]) -> None:
-        """Set parameters by a sheet, later rules over earlier ones.
+    def apply(self, sheet: sheets.Rule | Sequence[sheets.Rule]) -> None:
+        """Set parameters by a sheet, or one rule of it; later rules count over earlier ones.
 
         Initial weights follow the sheet only if it comes before the network first runs, or before `build`.
 
         Raises:
             ValueError: a rule that finds nobody, an unknown field, or a value that no cell can have.
         """
-        for rule in sheet:
+        for rule in [sheet] if isinstance(sheet, sheets.Rule) else sheet:
             found = [x for x in self.layers.values() if rule.matches("Layer", x.name, x.tags)]
             found += [x for x in self.paths.values() if rule.matches("Path", x.name, x.tags)]
             if not found:
@@ -306,7 +311,7 @@ class Network:
         target: Patterns = None,
         *,
         state: Any = None,
-        record: Sequence[str] = (),
+        record: str | Sequence[str] = (),
         progress: Callable[[int, int], None] | None = None,
     ) -> Trajectory:
         """One theta cycle: the input through both phases, the target in the plus phase.
@@ -315,22 +320,25 @@ class Network:
             input: `[data, ...]` or `[...]` for one input layer, or layer -> pattern.
             target: the same for target layers; None leaves them free.
             state: what to go on from; by default the state the last trial left, or rest.
-            record: readouts to keep at every cycle, as `["Spike", "Output.Act"]`.
+            record: readouts to keep at every cycle, as `["Spike", "Output.Act"]`: of all layers side by side, or of one.
             progress: as `rollout`'s.
 
         Returns:
             The trajectory; its final state is what `learn` reads.
 
         Raises:
-            ValueError: a pattern for a layer that takes none, of the wrong size, of a different batch, or not finite.
+            ValueError: a pattern for a layer that takes none, of the wrong size, of a different batch, negative, or not
+                finite.
+            KeyError: a readout that there is not.
         """
         moments = self.moments(input, target)
+        record = [record] if isinstance(record, str) else list(record)
+        for name in record:
+            self.check_readout(name)
         state = self.state if state is None else state
         if state is not None and len(state["Spike"]) != self.data_of(moments[-1]):
             state = None
-        trial = rollout(
-            self, moments, len(moments), state=state, record=list(record) or {}, progress=progress
-        )
+        trial = rollout(self, moments, len(moments), state=state, record=record or {}, progress=progress)
         self.state, self._last = trial.final, trial
         return trial
 
@@ -369,6 +377,10 @@ class Network:
             ValueError: nothing was presented, or a trajectory that does not end with a plus phase.
         """
         trajectory = self._last if trajectory is None else trajectory
+        if trajectory is not None and not isinstance(trajectory, Trajectory):
+            raise TypeError(
+                f"learn from a Trajectory, what present(input, target) returned; got {type(trajectory).__name__}"
+            )
         if trajectory is None:
             raise ValueError("nothing to learn from: present(input, target) first")
         final = trajectory.final
@@ -492,19 +504,26 @@ class Network:
                     raise ValueError(
                         f"{what} for {name!r} has {int((~torch.isfinite(x)).sum())} values that are not finite"
                     )
+                if bool((x < 0).any()):
+                    raise ValueError(
+                        f"{what} for {name!r} has {int((x < 0).sum())} negative values (least {float(x.min()):g}): a pattern is a "
+                        "conductance, 0 or more; give what is below 0 units of its own, as V1 has on and off cells"
+                    )
 
     def _patterns(self, given: Patterns, what: str, layers: list[str]) -> dict[str, Tensor]:
         if given is None:
             return {}
-        if isinstance(given, Tensor):
+        if not isinstance(given, Mapping):
             if len(layers) != 1:
                 raise ValueError(
                     f"{what}: a tensor fits a network with one {what} layer, this one has {layers or 'none'}; pass a dict "
                     "of layer name -> pattern"
                 )
-            given = {layers[0]: given}
+            named: Mapping[str, Any] = {layers[0]: given}
+        else:
+            named = given
         made: dict[str, Tensor] = {}
-        for name, x in given.items():
+        for name, x in named.items():
             layer = self._find(name, f"{what} for {name!r}")
             x = torch.as_tensor(x).to(self.like)
             if tuple(x.shape) in (layer.shape, (layer.n,)):
@@ -532,6 +551,23 @@ class Network:
         """Say that weights or gains were set from outside: the fused cycle takes them over at the next run."""
         self.version += 1
         self._last = None
+
+    def check_readout(self, name: str) -> None:
+        """Refuse a readout that there is not.
+
+        Raises:
+            KeyError: with the nearest there is.
+        """
+        layer, _, variable = name.rpartition(".")
+        if variable not in self.variables or (layer and layer not in self.layers):
+            where = [v for v in self.variables if layer in ("", *self.layers)] or list(self.layers)
+            near = difflib.get_close_matches(
+                variable if layer in ("", *self.layers) else layer, where, n=1, cutoff=0.4
+            )
+            raise KeyError(
+                f"no readout {name!r}{f', did you mean {near[0]!r}' if near else ''}; expected 'Variable' or "
+                "'Layer.Variable', as in 'Spike' or 'Output.Act'"
+            )
 
     def _layer(self, name: str) -> Layer:
         return self._find(name, f"{name!r}")

@@ -145,11 +145,8 @@ class Fused:
         return made | {"bins": new(data, net.n_bins, net.n)}
 
     def _empty_record(self, name: str, steps: int, data: int) -> Tensor:
-        layer, _, variable = name.rpartition(".")
-        if variable not in self.net.variables or (layer and layer not in self.net.layers):
-            raise KeyError(
-                f"no readout {name!r}; expected 'Variable' or 'Layer.Variable', as in 'Spike' or 'Output.Act'"
-            )
+        self.net.check_readout(name)
+        layer, _, _ = name.rpartition(".")
         return self.net.like.new_empty(steps, data, self.net.layers[layer].n if layer else self.net.n)
 
     def _check(self, state: dict[str, Any], data: int, moments: Sequence[Moment]) -> None:

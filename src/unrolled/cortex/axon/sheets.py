@@ -100,8 +100,15 @@ def _replace(params: Any, path: list[str], value: Any, dotted: str, whole: Any =
             raise ValueError(
                 f"{dotted!r} is a group of values: set one of {', '.join(fields(old, dotted + '.'))}"
             )
-    elif isinstance(old, bool) is not isinstance(value, bool) or not isinstance(
-        value, int | float | bool | str
-    ):
+    elif not _alike(old, value):
         raise ValueError(f"{dotted!r} is of type {type(old).__name__} ({old!r}), got {value!r}")
     return dataclasses.replace(params, **{name: value})
+
+
+def _alike(old: Any, value: Any) -> bool:
+    """Whether a value is of a field's type; a whole number may stand for a float."""
+    if isinstance(old, bool) or isinstance(value, bool):
+        return isinstance(old, bool) and isinstance(value, bool)
+    if isinstance(old, int):
+        return isinstance(value, int)
+    return isinstance(value, int | float) if isinstance(old, float) else isinstance(value, type(old))
