@@ -9,6 +9,8 @@ import statistics
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+import torch
+
 from unrolled.core import Trajectory
 from unrolled.cortex import Network
 from unrolled.instruments.reading import COLORS, axes
@@ -21,6 +23,8 @@ PAPER = {
     "year": 2026,
 }
 MINUS, PLUS = COLORS[0], COLORS[1]
+WEIGHTS = "weights.safetensors"
+"""File of a run folder: each path's weights before and after learning."""
 Rows = list[dict[str, Any]]
 
 
@@ -107,10 +111,10 @@ def summarize(values: Sequence[float]) -> tuple[float, float | None]:
 
 
 def remember(run: Run, fresh: Network, net: Network, names: Sequence[str], *patterns: Any) -> None:
-    """Save a trial before and after learning, for the figures: records alone, sizes of the phases beside them.
+    """Save a trial and the weights before and after learning, for the figures: records alone, sizes of the phases beside them.
 
     Args:
-        run: where trajectory.safetensors goes.
+        run: where trajectory.safetensors and weights.safetensors go.
         fresh: the network before it learned.
         net: the same after.
         names: layers to record.
@@ -120,6 +124,13 @@ def remember(run: Run, fresh: Network, net: Network, names: Sequence[str], *patt
     after = net.present(*patterns, record=wanted(names))
     records = after.records | {f"before/{name}": series for name, series in before.records.items()}
     meta = {"minus": net.theta.rest + net.theta.minus, "length": net.theta.length, "layers": list(names)}
+    trials = torch.tensor([fresh.trials, net.trials])
+    wts = {
+        name: torch.stack((fresh.paths[name].wt, path.wt))
+        for name, path in net.paths.items()
+        if path.params.learn
+    }
+    Trajectory.from_records(trials, wts, meta={"paths": list(wts)}).save(run.path / WEIGHTS)
     run.save_trajectory(Trajectory.from_records(after.t, records, meta=meta))
 
 
@@ -212,6 +223,43 @@ def deltas(trial: Trajectory) -> tuple[Any, str]:
         "the minus phase, neurons sorted. Orange fire more under the outcome than they did in prediction, blue less. As "
         "predictions come true the difference shrinks, and with it what is left to learn from."
     )
+
+
+def weights(run: Run) -> dict[str, tuple[Any, str]]:
+    """Each path's weights before and after learning: how they are spread, and which they are; nothing of older runs."""
+    from matplotlib.figure import Figure
+
+    if not (run.path / WEIGHTS).exists():
+        return {}
+    kept = Trajectory.load(run.path / WEIGHTS)
+    names = kept.meta["paths"]
+    figure = Figure(figsize=(1.75 * len(names), 3.6), layout="constrained")
+    top, bottom = figure.subplots(2, len(names), squeeze=False, height_ratios=(1, 1.2))
+    edges = torch.linspace(0, max(1.0, max(float(kept[name].max()) for name in names)), 41)
+    image: Any = None
+    for above, below, name in zip(map(axes, top), map(axes, bottom), names):
+        before, after = kept[name]
+        here = before > 0  # connected
+        for wt, color, label in ((before, MINUS, "before"), (after, PLUS, "after")):
+            counts = torch.histogram(wt[here].float().cpu(), edges).hist / int(here.sum())
+            above.stairs(
+                counts.tolist(), edges.tolist(), fill=label == "after", color=color, alpha=0.8, label=label
+            )
+        send, _, recv = name.partition("->")
+        above.set(title=f"{send}\nto {recv.replace(':', ', ')}", yticks=[], xlabel="weight")
+        image = below.imshow(
+            after.cpu().numpy(), aspect="auto", cmap="cividis", vmin=0, vmax=float(edges[-1])
+        )
+        below.set(xticks=[], yticks=[], xlabel=f"{after.shape[1]} receivers")
+        below.set_ylabel(f"{after.shape[0]} senders")
+    axes(top[0]).set_ylabel("share of synapses")
+    axes(top[-1]).legend(frameon=False, fontsize=7)
+    figure.colorbar(image, ax=list(bottom), label="weight, after", shrink=0.9)
+    caption = (
+        f"Effective weights of every path before learning (blue) and after {int(kept.t[-1]):,} trials (orange), and below what "
+        "they became, senders by receivers. Contrast enhancement drives them apart: most synapses weaken, few become strong."
+    )
+    return {"weights": (figure, caption)}
 
 
 def curves(

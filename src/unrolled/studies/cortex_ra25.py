@@ -191,7 +191,7 @@ def _learned(id: str, statement: str, found: list[Any], common: dict[str, Any], 
 
 
 def figures(run: Run) -> dict[str, tuple[Any, str]]:
-    """Learning curves beside the controls; spikes, kinases and deltas of one trial of the trained network."""
+    """Learning curves beside the controls; spikes, kinases and deltas of one trial of the trained network; weights."""
     trial = run.trajectory()
     made = {
         "learning": (
@@ -202,5 +202,6 @@ def figures(run: Run) -> dict[str, tuple[Any, str]]:
         "raster": cortex.raster(trial),
         "kinases": cortex.kinases(trial, "Hidden1"),
         "delta": cortex.deltas(trial),
+        **cortex.weights(run),
     }
     return made

@@ -175,7 +175,7 @@ def _command(arm: str) -> str:
 
 
 def figures(run: Run) -> dict[str, tuple[Any, str]]:
-    """Learning curves beside the control; spikes, kinases and deltas of one trial of the trained network."""
+    """Learning curves beside the control; spikes, kinases and deltas of one trial of the trained network; weights."""
     trial = run.trajectory()
     share = reber.chance()
     levels = {"last letter alone": 1 - share["last letter"], "one letter always": 1 - share["constant"]}
@@ -188,4 +188,5 @@ def figures(run: Run) -> dict[str, tuple[Any, str]]:
         "raster": cortex.raster(trial),
         "kinases": cortex.kinases(trial, "HiddenCT"),
         "delta": cortex.deltas(trial),
+        **cortex.weights(run),
     }
