@@ -76,7 +76,11 @@ class Case:
 
 @dataclass(frozen=True)
 class Outcome:
-    """How a case went: `"passed"`, `"refused"` (a named error), `"failed"` (the solver gave up and says so) or `"wrong"`."""
+    """How a case went.
+
+    `status` is `"passed"`; `"refused"`: a named error of `load`; `"failed"`: the solver gave up and says so; `"error"`: any other
+    error; `"wrong"`: a number outside the tolerance; `"skipped"`: no time course.
+    """
 
     number: int
     status: str
@@ -135,6 +139,8 @@ def run_case(case: Case, file: Path | None = None, **options: Any) -> Outcome:
         return Outcome(case.number, status, detail, time.perf_counter() - begin)
 
     settings = case.settings
+    if case.kind != "TimeCourse":
+        return outcome("skipped", f"a {case.kind} test, no time course")
     absolute, relative = float(settings["absolute"]), float(settings["relative"])
     with open(next(case.folder.glob("*-results.csv")), newline="") as opened:
         rows = [row for row in csv.reader(opened) if row]
