@@ -274,7 +274,7 @@ def claims(config: Config, run: Run) -> list[Claim]:
     ))  # fmt: skip
     made.append(Claim.not_attempted(
         "h100", "decoding at 8k is 5 times (hybrid with attention) or 5.7 times (with DSA) as fast as a looped transformer's", paper=5.0,
-        why="needs the 1.3 B shape on a GPU with the paper's batch of 8", command="python -m benchmarks looped", **common,
+        why="needs the 1.3 B shape on a GPU with the paper's batch of 8", command="python -m benchmarks looped_decode", **common,
     ))  # fmt: skip
     return made
 
