@@ -247,7 +247,7 @@ def test_a_window_cache_stops_growing():
 
 
 @pytest.mark.parametrize("pattern", [*KINDS, MIXED])
-def test_what_leaves_early_is_made_up_for(pattern):
+def test_what_leaves_early_is_made_up_for(pattern, tmp_path):
     """Tokens that end their loops early leave the same memory behind as if they had not, whenever it is asked for."""
     model = made(pattern, layers=4 if "," in pattern else 1, loops=4)
     x = tokens(2, 30)
@@ -265,7 +265,7 @@ def test_what_leaves_early_is_made_up_for(pattern):
         for t in range(19, 28):
             model(x[:, t : t + 1], cache=cache, until=At(2))
         assert {loop: w.h.shape[1] for loop, w in cache.waiting.items()} == {2: 9}
-        late = cache.clone()
+        late = Cache.load(cache.save(tmp_path / "waiting.safetensors"), model)
         close(model(x[:, 28:], cache=cache).logits, full.logits[:, 28:])
         assert not cache.waiting
         model.catch_up(late)

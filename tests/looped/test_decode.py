@@ -50,6 +50,18 @@ def test_the_plan_is_the_block(pattern, kv_heads):
             assert torch.allclose(x, y, atol=1e-10)
 
 
+def test_rows_that_have_read_unequally_much():
+    model, x = made("gated_delta,full,mamba2", layers=3, loops=2), tokens(2, 20)
+    mask = torch.ones(2, 12, dtype=torch.bool)
+    mask[1, :5] = False
+    with torch.no_grad(), model.decoding():
+        cache = Cache()
+        model(x[:, :12], mask=mask, cache=cache)
+        parts = torch.cat([model(x[:, t : t + 1], cache=cache).logits for t in range(12, 20)], 1)
+    for i, start in enumerate((0, 5)):
+        assert torch.allclose(parts[i], model(x[i : i + 1, start:]).logits[0, 12 - start :], atol=1e-10)
+
+
 def test_the_plan_has_a_step_for_the_layers_it_names():
     model = LT2(
         config("full,window,linear,deltanet,gated_delta,mamba2,kda,gla,retnet,hgrn2,nsa,dsa", layers=12)

@@ -41,7 +41,7 @@ def test_a_padded_batch_is_its_rows_alone(side, prefill):
     for i, row in enumerate(rows):
         at = slice(14 - len(row), None) if side == "left" else slice(0, len(row))
         x[i, at], mask[i, at] = row, True
-    out = model.generate(x, 6, mask=mask, temperature=0, prefill=prefill)
+    out = model.generate(x, 6, mask=mask.long(), temperature=0, prefill=prefill)
     for i, row in enumerate(rows):
         assert torch.equal(out.tokens[i, 14:], greedy(model, row, 6)[len(row) :])
     seeds = [3, 4, 5]

@@ -34,6 +34,8 @@ class Plan:
     def __init__(self, model: "LT2") -> None:
         blocks: list[Any] = list(model.blocks)
         self.steps = [_step(block) for block in blocks]
+        self.even = [isinstance(block.mixer, Attention) for block in blocks]
+        """whether a step needs rows that have read equally much"""
 
     @staticmethod
     def fits(model: "LT2") -> bool:

@@ -100,10 +100,11 @@ def _read(
     size = prefill or tokens.shape[1]
     last = tokens.new_full((len(tokens),), tokens.shape[1] - 1)
     if mask is not None:
-        if bool((~mask.bool()).all(1).any()):
+        mask = mask.bool()
+        if bool((~mask).all(1).any()):
             raise ValueError("a row of the prompt is all padding: there is nothing to continue")
         place = torch.arange(tokens.shape[1], device=tokens.device)
-        last = (place * mask.bool()).amax(1)
+        last = (place * mask).amax(1)
     hidden = None
     for at in range(0, tokens.shape[1], size):
         part = slice(at, at + size)

@@ -160,9 +160,10 @@ class LinearMixer(nn.Module):
 
     def explain(self, device: torch.device) -> tuple[str, str]:
         """Which implementation is used on a device, and why."""
+        choice = ops.implementation(device, self.q.weight.dtype)
         return (
-            f"ops.{self.name}.chunk, torch",
-            f"chunks of {self.config.chunk} tokens; one token after another below {SHORT} tokens and when decoding",
+            f"ops.{self.name}.chunk by {choice.name}",
+            f"{choice.reason}; below {SHORT} tokens, and when decoding, one token after another in torch",
         )
 
 
