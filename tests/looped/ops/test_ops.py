@@ -10,6 +10,7 @@ from op_cases import F64, MIXERS, arguments, call, gradients, names, worst
 from torch.nn import functional as F
 
 from unrolled.looped import ops
+from unrolled.looped.ops import _gates
 
 GATED = [m for m in MIXERS if "g" in names(m)]
 DELTA = [m for m in MIXERS if "beta" in names(m)]
@@ -177,6 +178,49 @@ def test_strong_gates_per_channel_in_float32(mixer):
     found = gradients(mixer, "chunk", narrow)
     assert all(x.isfinite().all() for x in found.values())
     assert worst(found, expected) < 1e-5
+
+
+@pytest.fixture
+def ways(monkeypatch):
+    """How often each way of making a chunk was taken."""
+    taken = {"Mild": 0, "PerHead": 0, "PerChannel": 0}
+    for name in taken:
+        way = getattr(_gates, name)
+
+        def of(*args, name=name, made=way.of):
+            taken[name] += 1
+            return made(*args)
+
+        monkeypatch.setattr(way, "of", staticmethod(of))
+    return taken
+
+
+@pytest.mark.parametrize("mixer", GATED)
+def test_both_ways_through_a_chunk(mixer, ways, monkeypatch):
+    """Mild gates take the fast way; the one that is exact for any gate gives the same, also for mild ones."""
+    args = arguments(mixer, B=2, L=45, H=2, dk=6, dv=5, gate=0.05)
+    expected = gradients(mixer, "naive", args)
+    assert worst(gradients(mixer, "chunk", args, chunk_size=16), expected) < 1e-12
+    assert ways["Mild"] > 0
+    assert ways["PerHead"] == ways["PerChannel"] == 0
+    monkeypatch.setattr(_gates, "floor", lambda dtype: torch.inf)
+    ways["Mild"] = 0
+    assert worst(gradients(mixer, "chunk", args, chunk_size=16), expected) < 1e-12
+    assert ways["Mild"] == 0
+    assert ways["PerChannel" if args["g"].ndim == 4 else "PerHead"] > 0
+
+
+@pytest.mark.parametrize("mixer", ["mamba2", "gated_delta", "gla", "kda"])
+@pytest.mark.parametrize("total", [-40.0, -43.5, -44.0, -60.0])
+def test_float32_where_the_ways_part(mixer, total, ways):
+    """A chunk's memory falls to e^-43.7 where the fast way ends: both sides of it keep their digits."""
+    args = arguments(mixer, B=1, L=64, H=2, dk=8, dv=8, beta=1.0)
+    args["g"] = torch.full_like(args["g"], total / 64)
+    narrow = {name: x.float() for name, x in args.items()}
+    expected = gradients(mixer, "recurrent", {name: x.double() for name, x in narrow.items()})
+    found = gradients(mixer, "chunk", narrow)
+    assert (ways["Mild"] > 0) == (total > -43.6)
+    assert worst(found, expected) < 5e-6
 
 
 def test_kda_decays_first():

@@ -27,7 +27,7 @@ from torch import Tensor
 from torch.linalg import solve_triangular
 
 from unrolled.looped.ops import _blocks, _fla
-from unrolled.looped.ops._gates import Free, Gate, PerChannel, PerHead, scaled
+from unrolled.looped.ops._gates import Mild, PerChannel, PerHead, gate, scaled
 from unrolled.looped.ops._inputs import Inputs
 from unrolled.looped.ops._operators import operator
 
@@ -35,39 +35,25 @@ from unrolled.looped.ops._operators import operator
 class Block(NamedTuple):
     """What a block of chunks is made of before the states are known; the batch runs over chunks, then rows and heads."""
 
-    q: Tensor
-    k: Tensor
     v: Tensor
     beta: Tensor | None
-    gate: Gate
-    read: Tensor
-    """e^G Q."""
-    write: Tensor
-    """e^(G_C - G) K."""
-    P: Tensor
-    K: Tensor | None
-    A: Tensor | None
-    """beta K; only what is strictly below the diagonal counts."""
+    parts: Mild | PerHead | PerChannel
     U0: Tensor
     W: Tensor | None
 
     def last(self, heads: int) -> Tensor | None:
         """e^(G_C) of every chunk, to multiply a state: `[chunks, B * H, 1 or dk, 1]`."""
-        grow = self.gate.grow
+        grow = self.parts.grow
         return None if grow is None else grow[:, -1].unflatten(0, (-1, heads))[..., None]
 
 
 def prepare(q: Tensor, k: Tensor, v: Tensor, g: Tensor | None, beta: Tensor | None) -> Block:
-    """From `[chunks * B * H, C, ...]`; q is scaled already."""
-    gate = Free() if g is None else PerHead.of(g) if g.ndim == 2 else PerChannel.of(g)
-    P, K = gate.pairs(q, k, delta=beta is not None)
-    read, write = scaled(q, gate.grow), scaled(k, gate.keep)
-    if beta is None or K is None:
-        return Block(q, k, v, None, gate, read, write, P, None, None, v, None)
-    beta = beta[..., None]
-    A = K * beta
-    U0, W = solve(A, v * beta), solve(A, scaled(k * beta, gate.grow))
-    return Block(q, k, v, beta, gate, read, write, P, K, A, U0, W)
+    """From `[chunks * B * H, C, ...]`."""
+    beta = None if beta is None else beta[..., None]
+    x = gate(q, k, g, beta, q.shape[-1] ** -0.5)
+    if beta is None or x.A is None or x.asked is None:
+        return Block(v, None, x, v, None)
+    return Block(v, beta, x, solve(x.A, v * beta), solve(x.A, x.asked))
 
 
 def solve(A: Tensor, B: Tensor, transposed: bool = False) -> Tensor:
@@ -82,7 +68,7 @@ def solve(A: Tensor, B: Tensor, transposed: bool = False) -> Tensor:
 def recur(x: Block, S: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     """From the state before the block: U, the state before every chunk, the state after the block."""
     heads = len(S)
-    U0, write = x.U0.unflatten(0, (-1, heads)), x.write.mT.unflatten(0, (-1, heads))
+    U0, write = x.U0.unflatten(0, (-1, heads)), x.parts.write.mT.unflatten(0, (-1, heads))
     W = None if x.W is None else x.W.unflatten(0, (-1, heads))
     last = x.last(heads)
     U, starts = [], []
@@ -101,10 +87,12 @@ def forward(
     o, S, marks = v.new_empty(v.shape), state.flatten(0, 1), []
     for tokens, C in _blocks.blocks(q, v, chunk):
         q_, k_, v_, g_, beta_ = (_blocks.split(x, tokens, C, state.dtype) for x in (q, k, v, g, beta))
-        x = prepare(q_ * dk**-0.5, k_, v_, g_, beta_)
+        x = prepare(q_, k_, v_, g_, beta_)
         marks.append(S)
         U, starts, S = recur(x, S)
-        o[:, tokens.start : tokens.stop] = _blocks.merge((x.read @ starts).baddbmm_(x.P, U), tokens, B)
+        o[:, tokens.start : tokens.stop] = _blocks.merge(
+            (x.parts.read @ starts).baddbmm_(x.parts.P, U), tokens, B
+        )
     kept = torch.stack(marks) if marks else state.new_empty(0, B * H, dk, v.shape[-1])
     return o, S.view(state.shape) if marks else state.clone(), kept
 
@@ -121,18 +109,18 @@ def backward(
     chunk: int,
 ) -> tuple[Tensor | None, ...]:
     """Gradients of q, k, v, g, beta and state."""
-    B, _, _, dk = q.shape
-    wide, scale = marks.dtype, dk**-0.5
+    B, wide = len(q), marks.dtype
     grads: Any = [None if x is None else x.new_empty(x.shape) for x in (q, k, v, g, beta)]
     dS = dstate.flatten(0, 1)
     for (tokens, C), mark in reversed(list(zip(_blocks.blocks(q, v, chunk), marks))):
         q_, k_, v_, g_, beta_, dO = (_blocks.split(x, tokens, C, wide) for x in (q, k, v, g, beta, do))
-        x = prepare(q_ * scale, k_, v_, g_, beta_)
+        x = prepare(q_, k_, v_, g_, beta_)
         U, starts, _ = recur(x, mark)
         dU, ends, dS = _recur_back(x, dO, dS)
         found = _differentiate(x, dO, dU, U, starts, ends)
-        for grad, part in zip(grads, (found[0].mul_(scale), *found[1:])):
+        for grad, part in zip(grads, found):
             if grad is not None and part is not None:
+                part = part if part.ndim == grad.ndim - 1 else part.squeeze(-1)
                 grad[:, tokens.start : tokens.stop] = _blocks.merge(part, tokens, B)
     if g is not None:
         grads[3].masked_fill_(g.exp() == 0, 0)
@@ -142,10 +130,10 @@ def backward(
 def _recur_back(x: Block, dO: Tensor, dS: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     """From the gradient of the state after the block: dU, the gradient of the state after every chunk, and of that before the block."""
     heads = len(dS)
-    write, last = x.write.unflatten(0, (-1, heads)), x.last(heads)
+    write, last = x.parts.write.unflatten(0, (-1, heads)), x.last(heads)
     W = None if x.W is None else x.W.mT.unflatten(0, (-1, heads))
-    dU = (x.P.mT @ dO).unflatten(0, (-1, heads))
-    read = (x.read.mT @ dO).unflatten(0, (-1, heads))
+    dU = (x.parts.P.mT @ dO).unflatten(0, (-1, heads))
+    read = (x.parts.read.mT @ dO).unflatten(0, (-1, heads))
     ends = []
     for i in reversed(range(len(dU))):
         ends.append(dS)
@@ -159,33 +147,20 @@ def _recur_back(x: Block, dO: Tensor, dS: Tensor) -> tuple[Tensor, Tensor, Tenso
 def _differentiate(
     x: Block, dO: Tensor, dU: Tensor, U: Tensor, starts: Tensor, ends: Tensor
 ) -> tuple[Tensor, Tensor, Tensor, Tensor | None, Tensor | None]:
-    """Gradients of the scaled q, of k, v, g and beta, chunk by chunk, once U, the states and their gradients are known."""
-    gate = x.gate
-    dread, dwrite = dO @ starts.mT, U @ ends.mT
-    dv, dbeta, dK, dseen = dU, None, None, None
-    if x.beta is not None:
-        assert x.A is not None
-        assert x.K is not None
-        Y = solve(x.A, dU, transposed=True)
-        dA = (Y @ U.mT).neg_().tril_(-1)
-        dseen = scaled((Y @ starts.mT).neg_(), gate.grow)  # the gradient of beta K, by way of W
-        dbeta = (Y * x.v).sum(-1) + (dseen * x.k).sum(-1) + (dA * x.K).sum(-1)
-        dv, dK, dseen = Y * x.beta, dA * x.beta, dseen * x.beta
-    dq, dk, dG = gate.back(x.q, x.k, x.P, x.K, dO @ U.mT, dK)
-    dread, dwrite = scaled(dread, gate.grow), scaled(dwrite, gate.keep)
-    dq += dread
-    dk += dwrite
-    if dseen is not None:
-        dk += dseen
-    if dG is None or gate.grow is None:
+    """Gradients of q, k, v, g and beta, chunk by chunk, once U, the states and their gradients are known."""
+    dv, dA, dasked, dbeta = dU, None, None, None
+    if x.beta is not None and x.parts.A is not None:
+        Y = solve(x.parts.A, dU, transposed=True)
+        dA, dasked = (Y @ U.mT).neg_().tril_(-1), (Y @ starts.mT).neg_()
+        dbeta, dv = (Y * x.v).sum(-1), Y * x.beta
+    dq, dk, dG, more = x.parts.back(dO @ starts.mT, U @ ends.mT, dasked, dO @ U.mT, dA)
+    if dbeta is not None and more is not None:
+        dbeta += more
+    if dG is None or x.parts.grow is None:
         return dq, dk, dv, None, dbeta
-    left = gate.total(dwrite * x.k)
-    dG += gate.total(dread * x.q) - left
-    if dseen is not None:
-        dG += gate.total(dseen * x.k)
-    dG[:, -1] += left.sum(1) + gate.grow[:, -1] * gate.total((starts * ends).sum(-1))
-    dg = dG.flip(1).cumsum(1).flip(1)
-    return dq, dk, dv, dg.squeeze(-1) if isinstance(gate, PerHead) else dg, dbeta
+    lost = (starts * ends).sum(-1)
+    dG[:, -1] += x.parts.grow[:, -1] * (lost if dG.shape[-1] > 1 else lost.sum(-1, keepdim=True))
+    return dq, dk, dv, dG.flip(1).cumsum(1).flip(1), dbeta
 
 
 chunks = operator("looped_chunks", forward, backward)

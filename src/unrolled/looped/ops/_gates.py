@@ -1,64 +1,131 @@
-"""What decays do inside a chunk: none, one number per token and head, one per token, head and channel.
+"""Everything inside a chunk that decays touch: what is read, written and asked for, and the products of queries and keys.
 
-A gate knows, for q and k `[n, C, dk]` of n chunks, with G_i = g_1 + ... + g_i:
+With G_i = g_1 + ... + g_i and q, k `[n, C, dk]` of n chunks, the parts of a chunk are
 
-    grow  e^G              what is left, at each token, of the state before the chunk          `[n, C, 1 or dk]`
-    keep  e^(G_C - G)      what is left, after the chunk, of each token
-    pairs                  P_ij = sum_c q_ic k_jc e^(G_ic - G_jc) for j <= i, and the same of k with k for j < i
+    read   e^G Q / sqrt(dk)          what o takes from the state before the chunk
+    write  e^(G_C - G) K             what is left of every token after it
+    asked  beta e^G K                what the delta rule asks that state for (None: the mixer has no beta)
+    P      P_ij = sum_c q_ic k_jc e^(G_ic - G_jc) / sqrt(dk), j <= i
+    A      A_ij = beta_i sum_c k_ic k_jc e^(G_ic - G_jc), j < i; what is on and above the diagonal does not count
 
-and the way back: from dP and dK, the gradients of q, k and G. No gate ever divides, or takes the exponential of a positive
-number: alpha = 0 (g = -inf) is exact.
+and there are three ways to make them. `Mild`, matrix products of e^G Q and e^-G K, is the fast one: for chunks across which no
+decay falls below 1e-19 (float32), and for none at all. Past that e^-G would overflow. `PerHead` then has the decays as a matrix, `PerChannel`,
+where no matrix can hold them, halves the chunk; both are exact however strong the decay, alpha = 0 included.
 """
 
-from dataclasses import dataclass
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
+Gradients = tuple[Tensor, Tensor, Tensor | None, Tensor | None]
 
-def scaled(x: Tensor, by: Tensor | None) -> Tensor:
+
+def scaled(x: Tensor, by: Tensor | float | None) -> Tensor:
     """The product of both; None is 1."""
     return x if by is None else x * by
 
 
-@dataclass(frozen=True)
-class Free:
-    """alpha = 1: the memory never decays."""
+def gate(
+    q: Tensor, k: Tensor, g: Tensor | None, beta: Tensor | None, scale: float
+) -> "Mild | PerHead | PerChannel":
+    """The parts of chunks, from q and k `[n, C, dk]`, g `[n, C]` or `[n, C, dk]` or None, beta `[n, C, 1]` or None."""
+    if g is None:
+        return Mild.of(q, k, None, beta, scale)
+    grow = (g if g.ndim == 3 else g[..., None]).exp().cumprod(1)
+    if bool(grow.amin() > floor(g.dtype)):
+        return Mild.of(q, k, grow, beta, scale)
+    return (PerHead if g.ndim == 2 else PerChannel).of(q, k, g, beta, scale)
 
-    grow: None = None
-    keep: None = None
 
-    def pairs(self, q: Tensor, k: Tensor, delta: bool) -> tuple[Tensor, Tensor | None]:
-        """P, and K if `delta`; of K only what is strictly below the diagonal counts."""
-        return (q @ k.mT).tril_(), k @ k.mT if delta else None
+def floor(dtype: torch.dtype) -> float:
+    """The weakest memory of a chunk's start that `Mild` may divide by: 1e-19 in float32."""
+    return torch.finfo(dtype).tiny ** 0.5
+
+
+def _total(x: Tensor, grow: Tensor) -> Tensor:
+    """From one number per channel to one per decay."""
+    return x if grow.shape[-1] > 1 or x.shape[-1] == 1 else x.sum(-1, keepdim=True)
+
+
+class Mild(NamedTuple):
+    """P = tril((e^G Q) (e^-G K)^T): products of what has to be made anyway. Both factors come from one running product of
+    alpha, so that what they share cancels to the last digit.
+    """
+
+    k: Tensor
+    beta: Tensor | None
+    scale: float
+    grow: Tensor | None
+    """e^G, `[n, C, 1 or dk]`."""
+    shrink: Tensor | None
+    """e^-G."""
+    read: Tensor
+    write: Tensor
+    asked: Tensor | None
+    spread: Tensor
+    """e^-G K."""
+    P: Tensor
+    A: Tensor | None
+
+    @staticmethod
+    def of(q: Tensor, k: Tensor, grow: Tensor | None, beta: Tensor | None, scale: float) -> "Mild":
+        """From q, k, e^G, beta and the scale of q."""
+        shrink = None if grow is None else grow.reciprocal()
+        read, spread = q * scaled(grow, scale) if grow is not None else q * scale, scaled(k, shrink)
+        write = spread if grow is None else spread * grow[:, -1:]
+        asked = None if beta is None else k * scaled(beta, grow)
+        A = None if asked is None else asked @ spread.mT
+        return Mild(k, beta, scale, grow, shrink, read, write, asked, spread, (read @ spread.mT).tril_(), A)
 
     def back(
-        self, q: Tensor, k: Tensor, P: Tensor, K: Tensor | None, dP: Tensor, dK: Tensor | None
-    ) -> tuple[Tensor, Tensor, Tensor | None]:
-        """Gradients of q, k and G; dP counts on and below the diagonal, dK is 0 on and above it."""
-        dP = dP.tril()
-        dk = dP.mT @ q
-        if dK is not None:
-            dk.baddbmm_(dK, k).baddbmm_(dK.mT, k)
-        return dP @ k, dk, None
+        self, dread: Tensor, dwrite: Tensor, dasked: Tensor | None, dP: Tensor, dA: Tensor | None
+    ) -> Gradients:
+        """Gradients of q, k, G and beta from those of the parts, which it may overwrite; dA is 0 on and above the diagonal."""
+        dP = dP.tril_()
+        dread = dread.baddbmm_(dP, self.spread)
+        dspread, dbeta = dP.mT @ self.read, None
+        if self.asked is not None and dasked is not None and dA is not None:
+            dasked = dasked.baddbmm_(dA, self.spread)
+            dspread.baddbmm_(dA.mT, self.asked)
+        dG = None
+        if self.grow is not None:
+            left = _total(dwrite * self.write, self.grow)
+            dG = _total((dread * self.read).addcmul_(dspread, self.spread, value=-1), self.grow) - left
+            dG[:, -1] += left.sum(1)
+            dread, dwrite = dread.mul_(self.grow), dwrite.mul_(self.grow[:, -1:])
+        dk = scaled(dspread.add_(dwrite), self.shrink)
+        if self.beta is not None and dasked is not None:
+            dkey = scaled(dasked, self.grow)
+            dkey_k = dkey * self.k
+            dbeta = dkey_k.sum(-1)
+            if dG is not None and self.grow is not None:
+                dG += _total(dkey_k, self.grow) * self.beta
+            dk.addcmul_(dkey, self.beta)
+        return dread.mul_(self.scale), dk, dG, dbeta
 
-    def total(self, x: Tensor) -> Tensor:
-        """From one number per channel to one per decay."""
-        return x
 
+class PerHead(NamedTuple):
+    """One decay per token and head, of any strength: P = tril(Q K^T * Gamma), Gamma_ij = e^(G_i - G_j)."""
 
-@dataclass(frozen=True)
-class PerHead:
-    """One decay per token and head: P = tril(Q K^T * Gamma), Gamma_ij = e^(G_i - G_j)."""
-
+    q: Tensor
+    k: Tensor
+    beta: Tensor | None
+    scale: float
     Gamma: Tensor
     """`[n, C, C]`, 0 above the diagonal."""
     grow: Tensor
     keep: Tensor
+    read: Tensor
+    write: Tensor
+    asked: Tensor | None
+    P: Tensor
+    K: Tensor | None
+    A: Tensor | None
 
     @staticmethod
-    def of(g: Tensor) -> "PerHead":
-        """From `[n, C]`.
+    def of(q: Tensor, k: Tensor, g: Tensor, beta: Tensor | None, scale: float) -> "PerHead":
+        """From q, k, g `[n, C]`, beta and the scale of q.
 
         A token with e^g = 0 cuts: sums on its two sides never meet, so that no inf - inf arises and what comes after it keeps
         its digits. Sums are made in float64 and kept as two parts, because |G| may be in the thousands where G_i - G_j is small.
@@ -80,48 +147,62 @@ class PerHead:
             part = cut.cumsum(-1)
             Gamma = Gamma.masked_fill(part[..., :, None] != part[..., None, :], 0)
             grow, keep = grow.masked_fill(part > 0, 0), keep.masked_fill(part < part[..., -1:], 0)
-        return PerHead(Gamma, grow[..., None], keep[..., None])
-
-    def pairs(self, q: Tensor, k: Tensor, delta: bool) -> tuple[Tensor, Tensor | None]:
-        """P, and K if `delta`; of K only what is strictly below the diagonal counts."""
-        return (q @ k.mT) * self.Gamma, (k @ k.mT) * self.Gamma if delta else None
+        grow, keep, q = grow[..., None], keep[..., None], q * scale
+        K = None if beta is None else (k @ k.mT) * Gamma
+        asked, A = (None, None) if beta is None or K is None else (k * (beta * grow), K * beta)
+        P = (q @ k.mT) * Gamma
+        return PerHead(q, k, beta, scale, Gamma, grow, keep, q * grow, k * keep, asked, P, K, A)
 
     def back(
-        self, q: Tensor, k: Tensor, P: Tensor, K: Tensor | None, dP: Tensor, dK: Tensor | None
-    ) -> tuple[Tensor, Tensor, Tensor | None]:
-        """Gradients of q, k and G; dP counts on and below the diagonal, dK is 0 on and above it."""
-        R, F = dP * P, dP * self.Gamma
-        dk = F.mT @ q
-        if K is not None and dK is not None:
-            R.addcmul_(dK, K)
-            E = dK * self.Gamma
-            dk.baddbmm_(E, k).baddbmm_(E.mT, k)
-        return F @ k, dk, (R.sum(-1) - R.sum(-2))[..., None]
+        self, dread: Tensor, dwrite: Tensor, dasked: Tensor | None, dP: Tensor, dA: Tensor | None
+    ) -> Gradients:
+        """Gradients of q, k, G and beta from those of the parts, which it may overwrite; dA is 0 on and above the diagonal."""
+        left = _total(dwrite * self.write, self.grow)
+        dG = _total(dread * self.read, self.grow) - left
+        dG[:, -1] += left.sum(1)
+        R, F, dbeta = dP * self.P, dP * self.Gamma, None
+        dq = (dread * self.grow).baddbmm_(F, self.k)
+        dk = (dwrite * self.keep).baddbmm_(F.mT, self.q)
+        if self.beta is not None and self.K is not None and self.A is not None:
+            assert dasked is not None
+            assert dA is not None
+            dkey = dasked * self.grow
+            asks = _total(dkey * self.k, self.grow)
+            dbeta = asks[..., 0] + (dA * self.K).sum(-1)
+            dG += asks * self.beta
+            R.addcmul_(dA, self.A)
+            E = (dA * self.beta).mul_(self.Gamma)
+            dk.baddbmm_(E, self.k).baddbmm_(E.mT, self.k).addcmul_(dkey, self.beta)
+        return dq.mul_(self.scale), dk, dG + (R.sum(-1) - R.sum(-2))[..., None], dbeta
 
-    def total(self, x: Tensor) -> Tensor:
-        """From one number per channel to one per decay."""
-        return x.sum(-1, keepdim=True)
 
+class PerChannel(NamedTuple):
+    """One decay per token, head and channel, of any strength.
 
-@dataclass(frozen=True)
-class PerChannel:
-    """One decay per token, head and channel, which no matrix Gamma can hold.
-
-    Q e^G (K e^-G)^T overflows as soon as |G| passes 88 in float32. So a chunk is halved, and halved again: tokens of a second half
-    meet those of the first half at the border between them, q e^(from the border to i) with k e^(from j to the border), both
-    factors at most 1 however strong the decay. Level by level, from single tokens up to half chunks, that is a product of
-    two `[s, dk]` matrices for every pair of halves, and in all one product of `[C, dk]` matrices; the factors grow from one
-    level to the next by multiplication.
+    A chunk is halved, and halved again: tokens of a second half meet those of the first half at the border between them,
+    q e^(from the border to i) with k e^(from j to the border), both factors at most 1 however strong the decay. Level by
+    level, from single tokens up to half chunks, that is a product of two `[s, dk]` matrices for every pair of halves, and in
+    all one product of `[C, dk]` matrices; the factors grow from one level to the next by multiplication.
     """
 
+    q: Tensor
+    k: Tensor
+    beta: Tensor | None
+    scale: float
     levels: list[tuple[Tensor, Tensor]]
-    """For halves of s = 1, 2, 4, ... tokens: e^(from the border to i) of the second, e^(from j to the border) of the first, `[n, pairs, s, dk]`."""
+    """For halves of s = 1, 2, 4, ... tokens: e^(from the border to i) of the second, e^(from j to the border) of the first,
+    `[n, pairs, s, dk]`."""
     grow: Tensor
     keep: Tensor
+    read: Tensor
+    write: Tensor
+    asked: Tensor | None
+    P: Tensor
+    A: Tensor | None
 
     @staticmethod
-    def of(g: Tensor) -> "PerChannel":
-        """From `[n, C, dk]`; C is a power of two."""
+    def of(q: Tensor, k: Tensor, g: Tensor, beta: Tensor | None, scale: float) -> "PerChannel":
+        """From q, k, g `[n, C, dk]`, beta and the scale of q; C is a power of two."""
         since = g.exp()  # from the start of a half to i
         until = torch.ones_like(since)  # from j to its end
         levels: list[tuple[Tensor, Tensor]] = []
@@ -130,46 +211,47 @@ class PerChannel:
             levels.append((b, c))
             since = torch.cat((a, b * a[:, :, -1:]), 2).view(g.shape)
             until = torch.cat((c * b[:, :, -1:], d), 2).view(g.shape)
-        return PerChannel(levels, since, until)
-
-    def pairs(self, q: Tensor, k: Tensor, delta: bool) -> tuple[Tensor, Tensor | None]:
-        """P, and K if `delta`; of K only what is strictly below the diagonal counts."""
+        q = q * scale
+        keys = None if beta is None else k * beta
         P = torch.diag_embed((q * k).sum(-1))
-        K = torch.zeros_like(P) if delta else None
-        for level, (second, first) in enumerate(self.levels):
-            q_, (k_, later) = halves(q, level)[:, :, 1], halves(k, level).unbind(2)
-            k_ = (k_ * first).mT
-            corner(P, level).copy_(((q_ * second) @ k_).movedim(1, -1))
-            if K is not None:
-                corner(K, level).copy_(((later * second) @ k_).movedim(1, -1))
-        return P, K
+        A = None if beta is None else torch.zeros_like(P)
+        for level, (second, first) in enumerate(levels):
+            earlier = (halves(k, level)[:, :, 0] * first).mT
+            corner(P, level).copy_(((halves(q, level)[:, :, 1] * second) @ earlier).movedim(1, -1))
+            if A is not None and keys is not None:
+                corner(A, level).copy_(((halves(keys, level)[:, :, 1] * second) @ earlier).movedim(1, -1))
+        asked = None if keys is None else keys * since
+        return PerChannel(q, k, beta, scale, levels, since, until, q * since, k * until, asked, P, A)
 
     def back(
-        self, q: Tensor, k: Tensor, P: Tensor, K: Tensor | None, dP: Tensor, dK: Tensor | None
-    ) -> tuple[Tensor, Tensor, Tensor | None]:
-        """Gradients of q, k and G; dP counts on and below the diagonal, dK is 0 on and above it."""
+        self, dread: Tensor, dwrite: Tensor, dasked: Tensor | None, dP: Tensor, dA: Tensor | None
+    ) -> Gradients:
+        """Gradients of q, k, G and beta from those of the parts, which it may overwrite; dA is 0 on and above the diagonal."""
+        q, k, beta = self.q, self.k, self.beta
         same = dP.diagonal(dim1=-2, dim2=-1)[..., None]
         dq, later, earlier = torch.zeros_like(q), torch.zeros_like(k), torch.zeros_like(k)
         for level, (second, first) in enumerate(self.levels):
-            k_, k2 = halves(k, level).unbind(2)
-            k_ = k_ * first
+            k1, k2 = halves(k, level).unbind(2)
+            k1 = k1 * first
             F = corner(dP, level).movedim(-1, 1)
-            halves(dq, level)[:, :, 1].addcmul_(F @ k_, second)
+            halves(dq, level)[:, :, 1].addcmul_(F @ k1, second)
             back = F.mT @ (halves(q, level)[:, :, 1] * second)
-            if dK is not None:
-                E = corner(dK, level).movedim(-1, 1)
-                halves(later, level)[:, :, 1].addcmul_(E @ k_, second)
-                back += E.mT @ (k2 * second)
+            if dA is not None and beta is not None:
+                E = corner(dA, level).movedim(-1, 1)
+                halves(later, level)[:, :, 1].addcmul_(E @ k1, second)
+                back += E.mT @ (k2 * second * halves(beta, level)[:, :, 1])
             halves(earlier, level)[:, :, 0].addcmul_(back, first)
-        dG = (q * dq).addcmul_(k, later - earlier)
-        return dq.addcmul_(same, k), later.add_(earlier).addcmul_(same, q), dG
-
-    def total(self, x: Tensor) -> Tensor:
-        """From one number per channel to one per decay."""
-        return x
-
-
-Gate = Free | PerHead | PerChannel
+        left, dbeta = dwrite * self.write, None
+        dG = (q * dq).addcmul_(dread, self.read) - left
+        dG[:, -1] += left.sum(1)
+        if beta is not None and dasked is not None:
+            later.addcmul_(dasked, self.grow)
+            dbeta = (later * k).sum(-1)
+            later *= beta
+        dG.addcmul_(k, later - earlier)
+        dq = dq.addcmul_(same, k).addcmul_(dread, self.grow)
+        dk = later.add_(earlier).addcmul_(same, q).addcmul_(dwrite, self.keep)
+        return dq.mul_(self.scale), dk, dG, dbeta
 
 
 def halves(x: Tensor, level: int) -> Tensor:
