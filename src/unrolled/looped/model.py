@@ -263,10 +263,6 @@ class LT2(nn.Module):
         """
         return generate(self, tokens, length, **options)
 
-    def new_cache(self) -> Cache:
-        """An empty `Cache`, for code that knows the model alone."""
-        return Cache()
-
     @contextmanager
     def decoding(self) -> Iterator[None]:
         """Within, single tokens after others in a cache take fewer operators (and no gradients): 2 to 3 times as quick on a CPU.
