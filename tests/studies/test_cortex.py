@@ -172,7 +172,7 @@ def test_training_killed_twice_goes_on_bit_equal(study, config, arms, tmp_path):
     config = dataclasses.replace(study.tiny(), **config)
     done, first = run(study, config, tmp_path / "a")
     assert {r["arm"] for r in done.metrics()} == arms
-    draws(study, done)
+    assert draws(study, done) == {"learning", "raster", "kinases", "delta", "weights"}
 
     count = 0
 

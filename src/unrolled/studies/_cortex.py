@@ -237,6 +237,9 @@ def weights(run: Run) -> dict[str, tuple[Any, str]]:
     top, bottom = figure.subplots(2, len(names), squeeze=False, height_ratios=(1, 1.2))
     edges = torch.linspace(0, max(1.0, max(float(kept[name].max()) for name in names)), 41)
     image: Any = None
+    moved = {name: float((kept[name][1] - kept[name][0]).abs().mean()) for name in names}
+    most = max(float((kept[name][1] - kept[name][0]).abs().max()) for name in names) or 1.0
+    least, largest = min(moved, key=moved.__getitem__), max(moved, key=moved.__getitem__)
     for above, below, name in zip(map(axes, top), map(axes, bottom), names):
         before, after = kept[name]
         here = before > 0  # connected
@@ -247,17 +250,16 @@ def weights(run: Run) -> dict[str, tuple[Any, str]]:
             )
         send, _, recv = name.partition("->")
         above.set(title=f"{send}\nto {recv.replace(':', ', ')}", yticks=[], xlabel="weight")
-        image = below.imshow(
-            after.cpu().numpy(), aspect="auto", cmap="cividis", vmin=0, vmax=float(edges[-1])
-        )
+        change = (after - before).cpu().numpy()
+        image = below.imshow(change, aspect="auto", cmap="PuOr_r", vmin=-most, vmax=most)
         below.set(xticks=[], yticks=[], xlabel=f"{after.shape[1]} receivers")
         below.set_ylabel(f"{after.shape[0]} senders")
     axes(top[0]).set_ylabel("share of synapses")
     axes(top[-1]).legend(frameon=False, fontsize=7)
-    figure.colorbar(image, ax=list(bottom), label="weight, after", shrink=0.9)
+    figure.colorbar(image, ax=list(bottom), label="change", shrink=0.9)
     caption = (
-        f"Effective weights of every path before learning (blue) and after {int(kept.t[-1]):,} trials (orange), and below what "
-        "they became, senders by receivers. Contrast enhancement drives them apart: most synapses weaken, few become strong."
+        f"Effective weights of every path before learning (blue) and after {int(kept.t[-1]):,} trials (orange), and below how "
+        f"each changed. {largest} moved most, by {moved[largest]:.2f} a synapse, {least} least, by {moved[least]:.2f}."
     )
     return {"weights": (figure, caption)}
 
