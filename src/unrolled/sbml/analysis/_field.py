@@ -112,25 +112,35 @@ class Field:
         return Q.T @ J @ Q
 
     def starts(self, n: int, span: float, seed: int, *, signed: bool = False) -> Tensor:
-        """States to start from, `[n, d]`: x0, then log-uniform `span` decades to both sides of the scale, with x0's totals."""
+        """States to start from, `[n, d]`, with x0's totals: x0 itself, then random ones.
+
+        Args:
+            n: how many.
+            span: log-uniform, so many decades to both sides of the scale; 0: uniform between 0 and the scale.
+            seed: of the draw.
+            signed: negative values as well.
+        """
         rng = torch.Generator().manual_seed(seed)
         spread = torch.rand(n, self.size, generator=rng, dtype=torch.float64)
-        x = self.scale * 10 ** (span * (2 * spread - 1))
+        x = self.scale * (10 ** (span * (2 * spread - 1)) if span else spread)
         if signed:
             x = x * (2.0 * torch.randint(0, 2, x.shape, generator=rng) - 1)
-        # Repeated proportional fitting: exact where laws share no species.
-        for _ in range(20 if len(self.W) else 0):
-            for row, total in zip(self.W, self.totals):
-                if bool((row >= 0).all()):
-                    now = x @ row
-                    share = torch.where(now != 0, total / now, 1.0)
-                    x = torch.where(row > 0, x * share[:, None], x)
-        if len(self.W):
-            off = self.totals - x @ self.W.T
-            nearest = x + off @ torch.linalg.pinv(self.W).T
-            x = torch.where((nearest >= 0).all(-1, keepdim=True) | signed, nearest, x)
         x[0] = self.x0
-        return x
+        if not len(self.W):
+            return x
+        # Proportional fitting is exact where laws share no species; what is left is projected, and kept from below zero.
+        for row, total in zip(self.W, self.totals):
+            if bool((row >= 0).all()):
+                now = x @ row
+                x = torch.where(row > 0, x * torch.where(now != 0, total / now, 1.0)[:, None], x)
+        inverse = torch.linalg.pinv(self.W).T
+        for _ in range(200):
+            x = x + (self.totals - x @ self.W.T) @ inverse
+            if signed or bool((x >= 0).all()):
+                return x
+            x = x.clamp(min=0)
+        off = (self.totals - x @ self.W.T).abs().amax(-1) > 1e-9 * self.scale.max()
+        return torch.where(off[:, None], self.x0, x)
 
     def widen(self, states: Any) -> None:
         """Let the scale reach the steady states found."""

@@ -142,7 +142,7 @@ def basins(
         model: the network.
         t_end: long enough to settle; a few of the slowest relaxation times, or of periods.
         over: two species and their initial values: a grid, other species as in the model's initial state.
-        starts: without `over`: initial states `[n, d]`, or how many to draw (log-uniformly about the model's scale).
+        starts: without `over`: initial states `[n, d]`, or how many to draw (uniformly between 0 and the model's scale).
         parameters: values other than the model's.
         points: recorded.
         near: relative distance.
@@ -180,7 +180,7 @@ def basins(
         x0 = starts
     else:
         system.widen(steady_states(model, parameters=parameters, seed=seed, positive=system.nonnegative))
-        x0 = system.starts(starts, 1.0, seed, signed=not system.nonnegative)
+        x0 = system.starts(starts, 0.0, seed, signed=not system.nonnegative)
     run = model.simulate(t_end, points, x0=x0, parameters=dict(parameters) if parameters else None, **options)
     course = torch.stack(
         [run.value(name).reshape(points, -1).expand(points, len(x0)) for name in species], -1

@@ -77,7 +77,7 @@ def calibrate(
 
     Args:
         model: the network.
-        starts: how many, one batch; log-uniform about the model's scale, with the initial state's conserved totals.
+        starts: how many, one batch; uniform between 0 and the model's scale, with the initial state's conserved totals.
         parameters: values other than the model's.
         t_end: length of a run; 40 time scales when None.
         points: recorded per run.
@@ -102,7 +102,7 @@ def calibrate(
     scale, moving = time_scale(model, system, given, **options)
     t_end = 40 * scale if t_end is None else t_end
     system.widen(steady_states(model, parameters=parameters, seed=seed, positive=system.nonnegative))
-    x0 = system.starts(starts, 1.0, seed, signed=not system.nonnegative)
+    x0 = system.starts(starts, 0.0, seed, signed=not system.nonnegative)
     run = model.simulate(t_end, points, x0=x0, parameters=given, **options)
     half = run["x"][points // 2 :]
     half = half[:, half.isfinite().all(-1).all(0)]
@@ -137,7 +137,7 @@ def time_scale(
     speed = (system.f(system.x0[None])[0].abs() / system.scale).max()
     t_end = 2.0 / max(float(speed), 1e-6)
     # Companions cost next to nothing, and from 64 samples on the loop is compiled.
-    start = system.starts(64, 1.0, 0)
+    start = system.starts(64, 0.0, 0)
     for _ in range(longest):
         run = model.simulate(t_end, 801, x0=start, parameters=parameters, **options)
         x = run["x"][:, 0] / system.scale
