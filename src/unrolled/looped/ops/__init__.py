@@ -52,7 +52,6 @@ __getattr__, __dir__, __all__ = attach(
         "kda",
         "linear",
         "mamba2",
-        "naive",
         "retnet",
     ),
     names={"implementation": "_fla", "starts": "_inputs"},

@@ -1,9 +1,9 @@
 """The chunked form of all eight mixers: matrix products, triangular solves, and a recursion over chunks.
 
-Inside a chunk of C tokens, with G_i = g_1 + ... + g_i, S_0 the state before it, rows for tokens, q already scaled by dk^-0.5, and
-the decayed products P and K of `_gates` (LT2 2605.20670, table 1, unrolled over C tokens):
+Inside a chunk of C tokens, with G_i = g_1 + ... + g_i, S_0 the state before it, rows for tokens, q already scaled by dk^-0.5, and P
+and A the products of queries and keys that `_gates` makes (LT2 2605.20670, table 1, unrolled over C tokens):
 
-    (I + A) U = beta (V - (e^G K) S_0),    A = strict_tril(beta K)                (additive mixers: U = V)
+    (I + A) U = beta V - (beta e^G K) S_0        (additive mixers: U = V)
     O = (e^G Q) S_0 + P U
     S_C = e^(G_C) S_0 + (e^(G_C - G) K)^T U
 

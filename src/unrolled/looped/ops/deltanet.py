@@ -7,11 +7,28 @@ Arguments, shapes and dtypes are those of `unrolled.looped.ops`.
 
 from torch import Tensor
 
-from unrolled.looped.ops import _chunks, _recurrent
+from unrolled.looped.ops import _chunks, _naive, _recurrent
 from unrolled.looped.ops._inputs import prepare
-from unrolled.looped.ops.naive import deltanet as naive
 
 __all__ = ["chunk", "naive", "recurrent"]
+
+
+def naive(
+    q: Tensor,
+    k: Tensor,
+    v: Tensor,
+    beta: Tensor,
+    state: Tensor | None = None,
+    chunk_size: int = 64,
+    *,
+    mask: Tensor | None = None,
+    reset: Tensor | None = None,
+    implementation: str = "auto",
+) -> tuple[Tensor, Tensor]:
+    """As table 1 has it, with every A_t a matrix: for reading, and for tests."""
+    return _naive.scan(
+        prepare(q, k, v, None, beta, state, chunk_size, mask=mask, reset=reset, delta=True), _naive.deltanet
+    )
 
 
 def recurrent(

@@ -7,11 +7,41 @@ Arguments, shapes and dtypes are those of `unrolled.looped.ops`.
 
 from torch import Tensor
 
-from unrolled.looped.ops import _chunks, _recurrent
+from unrolled.looped.ops import _chunks, _naive, _recurrent
 from unrolled.looped.ops._inputs import prepare
-from unrolled.looped.ops.naive import kda as naive
 
 __all__ = ["chunk", "naive", "recurrent"]
+
+
+def naive(
+    q: Tensor,
+    k: Tensor,
+    v: Tensor,
+    g: Tensor,
+    beta: Tensor,
+    state: Tensor | None = None,
+    chunk_size: int = 64,
+    *,
+    mask: Tensor | None = None,
+    reset: Tensor | None = None,
+    implementation: str = "auto",
+) -> tuple[Tensor, Tensor]:
+    """As table 1 has it, with every A_t a matrix: for reading, and for tests.
+
+    Example:
+        The identity becomes A_1, decay first and then delta:
+
+        >>> import torch
+        >>> k = torch.tensor([1.0, 1.0]).div(2**0.5).view(1, 1, 1, 2)
+        >>> g = torch.tensor([0.5, 1.0]).log().view(1, 1, 1, 2)
+        >>> o, A = naive(k, k, torch.zeros(1, 1, 1, 2), g, torch.ones(1, 1, 1), torch.eye(2).view(1, 1, 2, 2))
+        >>> A[0, 0].mul(100).round().div(100).tolist()
+        [[0.25, -0.5], [-0.25, 0.5]]
+    """
+    return _naive.scan(
+        prepare(q, k, v, g, beta, state, chunk_size, mask=mask, reset=reset, gate="channel", delta=True),
+        _naive.kda,
+    )
 
 
 def recurrent(

@@ -7,11 +7,29 @@ Arguments, shapes and dtypes are those of `unrolled.looped.ops`.
 
 from torch import Tensor
 
-from unrolled.looped.ops import _chunks, _recurrent
+from unrolled.looped.ops import _chunks, _naive, _recurrent
 from unrolled.looped.ops._inputs import per_head, prepare
-from unrolled.looped.ops.naive import retnet as naive
 
 __all__ = ["chunk", "naive", "recurrent"]
+
+
+def naive(
+    q: Tensor,
+    k: Tensor,
+    v: Tensor,
+    g: Tensor | None = None,
+    state: Tensor | None = None,
+    chunk_size: int = 64,
+    *,
+    mask: Tensor | None = None,
+    reset: Tensor | None = None,
+    implementation: str = "auto",
+) -> tuple[Tensor, Tensor]:
+    """As table 1 has it, with every A_t a matrix: for reading, and for tests."""
+    return _naive.scan(
+        prepare(q, k, v, per_head(q, g), None, state, chunk_size, mask=mask, reset=reset, gate="head"),
+        _naive.retnet,
+    )
 
 
 def recurrent(
