@@ -5,6 +5,8 @@ import torch
 from op_cases import F64, MIXERS, arguments, call, gradients, names
 from torch.nn import functional as F
 
+from unrolled.instruments.curvature import hvp
+from unrolled.instruments.curvature.jet import jet
 from unrolled.looped import ops
 from unrolled.looped.ops import _chunks
 
@@ -266,3 +268,46 @@ def test_keys_need_no_unit_length():
     torch.testing.assert_close(
         call("gated_delta", "chunk", args, chunk_size=8), call("gated_delta", "naive", args)
     )
+
+
+class Mixer(torch.nn.Module):
+    """The least model with a gated delta rule in it."""
+
+    def __init__(self):
+        super().__init__()
+        self.project = torch.nn.Linear(8, 26)
+
+    def forward(self, x):
+        q, k, v, g, beta = self.project(x).split([8, 8, 8, 1, 1], -1)
+        q, k, v = q[:, :, None], F.normalize(k, dim=-1)[:, :, None], v[:, :, None]
+        return ops.gated_delta.chunk(q, k, v, F.logsigmoid(g), beta.sigmoid(), chunk_size=8)[0]
+
+
+def test_second_order_instruments_see_through_it():
+    """Twice backward, forward over reverse, and the Taylor pass: three ways to <Z,HZ>, one number."""
+    torch.manual_seed(0)
+    model, x = Mixer().double(), torch.randn(2, 20, 8, dtype=F64)
+    update = {name: 0.01 * torch.randn_like(p) for name, p in model.named_parameters()}
+
+    def loss(model, batch):
+        return model(batch).square().sum(), len(batch)
+
+    def along(method):
+        product = hvp.hessian_vector_product(model, loss, update, batches=[x], method=method)[2]
+        return sum(float((product[name] * z).sum()) for name, z in update.items())
+
+    expected = jet(model, loss, update, [x]).quad
+    assert along(hvp.double_backward) == pytest.approx(expected, rel=1e-10)
+    assert along(hvp.forward_over_reverse) == pytest.approx(expected, rel=1e-10)
+
+
+@pytest.mark.slow
+def test_compiles_to_machine_code():
+    compiled = torch.compile(Mixer(), fullgraph=True)
+    x = torch.randn(2, 20, 8)
+    torch.testing.assert_close(compiled(x), compiled._orig_mod(x))
+    compiled(x).sum().backward()
+    found = compiled._orig_mod.project.weight.grad.clone()
+    compiled._orig_mod.zero_grad()
+    compiled._orig_mod(x).sum().backward()
+    torch.testing.assert_close(found, compiled._orig_mod.project.weight.grad)
