@@ -154,7 +154,13 @@ def figures(run: Run) -> dict[str, tuple[Any, str]]:
     hops = sorted({row["hops"] for row in rows})
     share = [[row["walk"] for row in rows if row["hops"] == h] for h in hops]
     solved = [[row["solved"] for row in rows if row["hops"] == h] for h in hops]
-    bx.bar([h - 0.2 for h in hops], [sum(s) / len(s) for s in solved], 0.38, color=COLORS[1], label="superposition")
+    bx.bar(
+        [h - 0.2 for h in hops],
+        [sum(s) / len(s) for s in solved],
+        0.38,
+        color=COLORS[1],
+        label="superposition",
+    )
     bx.bar(
         [h + 0.2 for h in hops],
         [sum(s) / len(s) for s in share],
