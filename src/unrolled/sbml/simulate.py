@@ -143,6 +143,13 @@ def simulate(
     Raises:
         ValueError: arguments that make no sense, or gradients through events.
         KeyError: a name the model does not have.
+
+    Example:
+        >>> from unrolled.sbml.model import Model
+        >>> model = Model.from_equations({"A": 1.0}, {"k": 2.0}, {"A": "-k * A"})
+        >>> run = simulate(model, 1.0, 3, parameters={"k": [1.0, 2.0]}, rtol=1e-9, atol=1e-12)
+        >>> [round(value, 6) for value in run.value("A")[-1].tolist()], run.status
+        ([0.367879, 0.135335], ('ok', 'ok'))
     """
     if not (t_end > 0 and t_end < float("inf")):
         raise ValueError(f"t_end is the last time, positive and finite, got {t_end}")

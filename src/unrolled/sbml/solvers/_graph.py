@@ -46,9 +46,13 @@ _LOGICAL = frozenset({"lt", "le", "gt", "ge", "eq", "ne", "bitwise_and", "bitwis
 class Writer:
     """C lines of one traced function.
 
+    Args:
+        batch: size of the batch axis in the trace.
+
     Attributes:
         lines: declarations in order.
-        parameters: columns of p that are read.
+        logical: name -> whether it is a truth value.
+        numbers: names of literals -> their values.
     """
 
     def __init__(self, batch: int) -> None:

@@ -29,7 +29,7 @@ static inline vd v_sqrt(vd a) { vd r; for (int l = 0; l < W; ++l) r[l] = __built
 static inline vd v_floor(vd a) { vd r; for (int l = 0; l < W; ++l) r[l] = __builtin_floor(a[l]); return r; }
 static inline vd v_ceil(vd a) { vd r; for (int l = 0; l < W; ++l) r[l] = __builtin_ceil(a[l]); return r; }
 static inline vd v_trunc(vd a) { vd r; for (int l = 0; l < W; ++l) r[l] = __builtin_trunc(a[l]); return r; }
-#ifdef USE_VECTOR_MATH
+#if defined(USE_VECTOR_MATH) && defined(VECTOR_MATH)
 extern "C" vd VECTOR_MATH(exp)(vd);
 extern "C" vd VECTOR_MATH(log)(vd);
 extern "C" vd VECTOR_MATH(sin)(vd);

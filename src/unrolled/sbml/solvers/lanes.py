@@ -38,8 +38,10 @@ FLAGS = (
 )
 LARGEST = 400
 """Components above which the straight-line code would take long to compile: the plain path is used."""
-STIFF = 7
-"""Code of a sample that needs the stiff method."""
+LONGEST, INLINE = 6000, 300
+"""Lines of a rate that are compiled; lines up to which they are set into each stage."""
+PATIENCE = 120
+"""Seconds a compiler may take."""
 
 
 class Lanes:
@@ -58,7 +60,9 @@ class Lanes:
         Unsuitable: the rate is not elementwise, or there is no compiler; the message says which.
 
     Example:
-        >>> lanes = Lanes(lambda t, x, p: -p * x, 1, 1)  # doctest: +SKIP
+        >>> Lanes(lambda t, x, p: x - x.mean(0), 2, None)
+        Traceback (most recent call last):
+        unrolled.sbml.solvers._graph.Unsuitable: aten.mean.dim is not elementwise
     """
 
     def __init__(self, rate: Callable[[Tensor, Tensor, Any], Tensor], d: int, parameters: int | None) -> None:
@@ -196,18 +200,13 @@ def _compiled(source: str) -> ctypes.CDLL:
     target = folder / f"{key}.so"
     if not target.is_file():
         scratch = folder / f".{key}.{os.getpid()}.part"
-        command = [
-            compiler,
-            *FLAGS,
-            "-o",
-            str(scratch),
-            "-",
-            "-x",
-            "none",
-            *(["-lmvec"] if "USE_VECTOR_MATH\n#" in source else []),
-            "-lm",
-        ]
-        made = subprocess.run(command, input=source, text=True, capture_output=True, check=False)
+        command = [compiler, *FLAGS, "-o", str(scratch), "-", "-x", "none", "-lm"]
+        try:
+            made = subprocess.run(
+                command, input=source, text=True, capture_output=True, check=False, timeout=PATIENCE
+            )
+        except subprocess.TimeoutExpired as error:
+            raise Unsuitable(f"{compiler} took longer than {PATIENCE} s") from error
         if made.returncode:
             scratch.unlink(missing_ok=True)
             raise Unsuitable(f"{compiler} failed: {made.stderr.strip()[-500:]}")
