@@ -10,6 +10,7 @@ from _names import NAMES, scales
 from unrolled.sbml import models
 from unrolled.sbml.analysis import conserved
 from unrolled.sbml.expression import Number
+from unrolled.studies._sbml import F1
 
 F64 = torch.float64
 RECORDED = json.loads((Path(__file__).parent / "recorded.json").read_text())
@@ -20,22 +21,6 @@ D = {
     "kholodenko2000": 8, "lorenz": 3,
 }  # fmt: skip
 """Language-game fact sheet, A4."""
-
-F1 = {
-    "tyson1999": [({"M": 1, "P": 1}, {"M": -0.057665096, "P": -0.093005929}), ({"M": 1.3, "P": 1.9}, {"M": -0.11822626, "P": 0.083684213})],
-    "weimann2004": [({}, {"y1": 0.01864746, "y2": 0.034, "y3": -0.154, "y4": -0.18000459, "y5": -0.258, "y6": 0.18315, "y7": -0.00765})],
-    "almeida2019": [({}, {"BMAL1": 3.3887907, "ROR": 0.97891276, "REV": -8.9040329, "DBP": -0.015877913, "E4BP4": -16.822419,
-                          "CRY": -0.19729657, "PER": -8.409155, "PERCRY": 4.775})],
-    "zatorsky2006": [({}, {"x": 0.9, "y": -0.56, "y0": -0.08})],
-    "gardner2000": [({"LacI": 20, "TetR": 3}, {"LacI": -10.5808, "TetR": -2.2571429, "IPTG": 0})],
-    "liebal2012": [({"sigb": 2e5, "lacz": 15, "x": 120}, {"sigb": 1023.7555, "lacz": 0.046157025, "x": 176.19835})],
-    "kholodenko2000": [({}, {"MKKK": -0.92690058, "MKKK_P": 0.92690058, "MKK": 0.062711864, "MKK_P": 0.13728814, "MKK_PP": -0.2,
-                             "MAPK": -0.037288136, "MAPK_P": 0.13728814, "MAPK_PP": -0.1})],
-    "markevich2004": [({}, {"M": -0.45454545, "Mp": 0.45454545, "Mpp": 0, "MAPKK": 0, "MKP3": 0})],
-    "tyson1991": [({"u": 0.02, "v": 0.2375, "z": 0.2175}, {"u": -0.000425, "v": -0.005})],
-    "chickarmane2006": [({}, {"OCT4": 9.8815915, "NANOG": -0.0093000704, "OCT4_SOX2": -0.500095, "Protein": 0.010097576})],
-}  # fmt: skip
-"""F1 of the fact sheet: state -> rates, eight digits."""
 
 
 def test_dimensions():

@@ -72,14 +72,14 @@ def calibrate(
 
     As the language-game paper calibrates its reservoirs (2605.16321; fact sheet, A3): at least 20 starts, values below
     1e-5 raised to it, statistics of the second half, constants with std 1. The paper's solver is a fixed-step one and its
-    length of a run is 200; here the solver is adaptive and the length is 40 time scales, because 200 time units are not a
+    length of a run is 200; here the solver is adaptive and the length is 100 periods (40 relaxation times): 200 time units are not a
     period of some of its networks.
 
     Args:
         model: the network.
         starts: how many, one batch; uniform between 0 and the model's scale, with the initial state's conserved totals.
         parameters: values other than the model's.
-        t_end: length of a run; 40 time scales when None.
+        t_end: length of a run; 100 periods or 40 relaxation times when None.
         points: recorded per run.
         floor: least value of a network whose initial state has nothing negative.
         seed: of the starts.
@@ -100,7 +100,7 @@ def calibrate(
     system = Field(model, parameters)
     given = dict(parameters) if parameters else None
     scale, moving = time_scale(model, system, given, **options)
-    t_end = 40 * scale if t_end is None else t_end
+    t_end = (100 if moving else 40) * scale if t_end is None else t_end
     system.widen(steady_states(model, parameters=parameters, seed=seed, positive=system.nonnegative))
     x0 = system.starts(starts, 0.0, seed, signed=not system.nonnegative)
     run = model.simulate(t_end, points, x0=x0, parameters=given, **options)
