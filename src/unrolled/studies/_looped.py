@@ -9,6 +9,7 @@ import statistics
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+import torch
 from torch import Tensor
 
 from unrolled.instruments.reading import COLORS
@@ -66,7 +67,7 @@ def train(
         until: see `fit`.
         each_step: log loss and gradient norm of every step as well.
     """
-    model = LT2(config, rng=seed)
+    model = LT2(config, rng=seed).to(device())
     optimizer = parameter_optimizer(model, lr=lr, weight_decay=weight_decay)
     name = "-".join(str(value) for value in labels.values())
     run.status(phase=", ".join(f"{k} {v}" for k, v in labels.items()), step=0, steps=steps)
@@ -84,6 +85,11 @@ def train(
         checkpoint=run.checkpoints / name, checkpoint_every=max(1, steps // 4), keep=1, progress=run.progress, log=log,
     )  # fmt: skip
     return model, result
+
+
+def device() -> str:
+    """A GPU where there is one."""
+    return "cuda" if torch.cuda.is_available() else "cpu"
 
 
 def parameter_optimizer(model: LT2, *, lr: float, weight_decay: float) -> Any:

@@ -72,9 +72,11 @@ def study(config: Config, run: Run) -> list[Claim]:
     """Train teachers, convert them three ways, judge."""
     text, held_out = corpus(max_bytes=config.text_bytes).split(0.05)
     run.log(corpus=text.source, tokens=len(text), sha256=text.sha256)
-    validate = looped.validation(held_out.batches(batch=16, context=config.context, seed=0), 4)
+    validate = looped.validation(
+        held_out.batches(batch=16, context=config.context, seed=0, device=looped.device()), 4
+    )
     for seed in range(config.seed, config.seed + config.seeds):
-        batches = text.batches(batch=config.batch, context=config.context, seed=seed)
+        batches = text.batches(batch=config.batch, context=config.context, seed=seed, device=looped.device())
         teacher, _ = looped.train(
             run, {"arm": "teacher", "seed": seed}, shape(config), batches, steps=config.teacher_steps, lr=config.lr, seed=seed,
             warmup=config.teacher_steps // 20, weight_decay=0.1, floor=0.1, evaluate=validate,

@@ -80,11 +80,11 @@ def study(config: Config, run: Run) -> list[Claim]:
     """Train every arm and seed, read the first hybrid loop by loop, judge."""
     text, held_out = corpus(max_bytes=config.text_bytes).split(0.05)
     run.log(corpus=text.source, tokens=len(text), sha256=text.sha256)
-    tests = held_out.batches(batch=16, context=config.context, seed=0)
+    tests = held_out.batches(batch=16, context=config.context, seed=0, device=looped.device())
     for arm, shape in shapes(config).items():
         for seed in range(config.seed, config.seed + config.seeds):
             model, _ = looped.train(
-                run, {"arm": arm, "seed": seed}, shape, text.batches(batch=config.batch, context=config.context, seed=seed),
+                run, {"arm": arm, "seed": seed}, shape, text.batches(batch=config.batch, context=config.context, seed=seed, device=looped.device()),
                 steps=config.steps, lr=config.lr, seed=seed, warmup=config.steps // 20, weight_decay=0.1, floor=0.1,
                 evaluate=looped.validation(tests, 4), every=max(1, config.steps // 5),
             )  # fmt: skip
@@ -135,7 +135,7 @@ def watched(model: LT2, tokens: Tensor, loops: int) -> Trajectory:
         last token (NaN at 0).
     """
     model.eval()
-    cache = Cache()
+    tokens, cache = tokens.to(model.embed.weight.device), Cache()
     states = model(tokens, loops=loops, cache=cache, logits=False).hidden_per_loop
     h = torch.stack([model.embed(tokens)[0], *(state[0] for state in states)])
     records = {"h": h, "logits": model.read_out(h)}
@@ -147,7 +147,7 @@ def watched(model: LT2, tokens: Tensor, loops: int) -> Trajectory:
             records[f"S/{layer}"] = torch.cat([torch.full_like(values[:1], math.nan), values])
     return Trajectory.from_records(
         torch.arange(loops + 1),
-        records,
+        {name: value.cpu() for name, value in records.items()},
         meta={"tokens": tokens[0].tolist(), "loops": model.config.loops, "mixers": list(model.config.mixers)},
     )
 

@@ -71,9 +71,11 @@ def study(config: Config, run: Run) -> list[Claim]:
                 loops=config.loops,
                 pattern=mixer,
             )
-            validate = looped.validation(held_out.batches(batch=16, context=config.context, seed=0), 2)
+            validate = looped.validation(
+                held_out.batches(batch=16, context=config.context, seed=0, device=looped.device()), 2
+            )
             _, done = looped.train(
-                run, {"mixer": mixer, "seed": seed}, shape, text.batches(batch=config.batch, context=config.context, seed=seed),
+                run, {"mixer": mixer, "seed": seed}, shape, text.batches(batch=config.batch, context=config.context, seed=seed, device=looped.device()),
                 steps=config.steps, lr=config.lr, seed=seed, warmup=config.warmup, weight_decay=0.1, evaluate=validate,
                 floor=0.1, each_step=True,
             )  # fmt: skip

@@ -86,7 +86,7 @@ def climb(config: Config, run: Run, loops: int, seed: int) -> None:
     if looped.rows(run, "solved", **labels):
         return
     run.status(phase=f"T = {loops}, seed {seed}", step=0, steps=config.budget)
-    model = LT2(shape(config, loops), rng=seed)
+    model = LT2(shape(config, loops), rng=seed).to(looped.device())
     optimizer = looped.parameter_optimizer(model, lr=config.lr, weight_decay=0.0)
     taken = 0
 
