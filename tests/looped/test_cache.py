@@ -274,6 +274,21 @@ def test_what_leaves_early_is_made_up_for(pattern, tmp_path):
         close(model(x[:, 28:], cache=late).logits, full.logits[:, 28:])
 
 
+def test_padding_after_an_early_exit():
+    model, x = made("gated_delta,full", loops=3), tokens(2, 16)
+    mask = torch.tensor([[True] * 4, [True, False, True, False]])
+    with torch.no_grad():
+        cache = Cache()
+        model(x[:, :10], cache=cache)
+        for t in (10, 11):
+            model(x[:, t : t + 1], cache=cache, until=At(2))
+        out = model(x[:, 12:], mask=mask, cache=cache).logits
+    close(out[0], model(x[:1]).logits[0, 12:])
+    close(out[1, [0, 2]], model(x[1:, [*range(13), 14]]).logits[0, 12:])
+    with pytest.raises(ValueError, match="without padding"):
+        model(x, mask=torch.tensor([[True] * 16, [False] + [True] * 15]), until=Settled(0.1))
+
+
 class At(Settled):
     """Ends the loops at a given one."""
 

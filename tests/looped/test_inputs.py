@@ -35,6 +35,11 @@ F64 = torch.float64
         ({}, ValueError, "give tokens or inputs_embeds, one of them"),
         ({"inputs_embeds": torch.zeros(1, 3, 7)}, ValueError, r"\[batch, length, 32\].*got \(1, 3, 7\)"),
         ({"inputs_embeds": torch.zeros(1, 3, 32, dtype=torch.long)}, TypeError, "integers are tokens="),
+        (
+            {"inputs_embeds": torch.zeros(1, 3, 32, dtype=F64)},
+            TypeError,
+            "torch.float64 and the model torch.float32: cast",
+        ),
         ({"tokens": tokens(1, 3), "loops": 0}, ValueError, "at least 1, got 0"),
         ({"tokens": tokens(1, 3), "loops": True}, ValueError, "whole number"),
         ({"tokens": tokens(1, 3), "logits": "all"}, ValueError, "per_loop"),

@@ -161,6 +161,8 @@ class LT2(nn.Module):
             if place is not None and place.packed:
                 raise ValueError("packed sequences have no cache in common: give each a row of its own")
             cache.bind(self, loops, len(h), h.device)
+            if place is not None and cache.waiting:
+                _Pass(self, cache, loops, None, eager).catch_up()  # those that wait have another padding
         if until is not None and (place is not None or self.config.carry):
             raise ValueError(
                 "until needs a pass without padding and a model without carry: rows end their loops together"
@@ -325,6 +327,10 @@ class LT2(nn.Module):
             ):
                 raise ValueError(
                     f"inputs_embeds are [batch, length, {self.config.width}] with length >= 1, got {tuple(inputs_embeds.shape)}"
+                )
+            if inputs_embeds.dtype != self.embed.weight.dtype and not torch.is_autocast_enabled(device.type):
+                raise TypeError(
+                    f"inputs_embeds are {inputs_embeds.dtype} and the model {self.embed.weight.dtype}: cast one of them"
                 )
             return inputs_embeds
         assert tokens is not None
