@@ -86,6 +86,24 @@ def of_bordered(gram: Bordered) -> Conditioning:
     return Conditioning(rank, unknowns, condition)
 
 
+def row_space(gram: Bordered) -> Bordered:
+    """The projectors on the row spaces of the designs [anchor_i, X] whose Gram matrices these are, everything allowed.
+
+    With z = pinv(X) anchor: an anchor outside the columns of X is determined by itself, and the projector is 1 beside that
+    of X; otherwise moving weight from it along -z changes nothing, and (1, -z) is taken out as well.
+    """
+    values, vectors = torch.linalg.eigh(gram.shared)
+    tail = rounding(torch.maximum(gram.corner, gram.shared.diagonal().max()), gram.p)
+    kept = values > rounding(gram.shared.diagonal().max(), gram.p)
+    V = vectors[:, kept]
+    z = (gram.border @ V / values[kept]) @ V.mT
+    inside = gram.corner - (gram.border * z).sum(-1) <= tail
+    z = z * inside[:, None]
+    size = 1 + z.square().sum(-1)
+    corner = torch.where(inside, 1 - 1 / size, 1.0)
+    return Bordered(corner, z / size[:, None], V @ V.mT, z / size.sqrt()[:, None])
+
+
 def _tangent(G: Tensor, allowed: Tensor) -> Tensor:
     """P G P with P the projector on directions that are allowed and sum to 0."""
     keep = allowed.to(G.dtype)

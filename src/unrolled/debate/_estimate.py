@@ -13,6 +13,9 @@ from unrolled.debate._normal import DENSE, Large, Normal, Stack, dense, gradient
 REFINEMENTS = 2
 """Steps of iterative refinement with residuals taken from the rows: the normal equations square the condition number."""
 
+LEAST = 512
+"""Agents up to which an unidentified fit is the one of least norm; beyond, only close to it: its support is large."""
+
 LOOSE = 1e-10
 """Error of u, as estimated, beyond which it is refined."""
 
@@ -74,7 +77,9 @@ def of_normal(normal: Normal, allowed: Tensor, stacks: list[Stack] = (), *, pool
             u[full] = _simplex.solve(_simplex.Dense(gram.G[full]), c[full], may[full])
         some = ~full
         V = vectors[some] * real[some][:, None, :]
-        u[some] = _simplex.least_norm(gram.G[some], c[some], may[some], V @ V.mT)
+        u[some] = _simplex.least_norm(
+            _simplex.Dense(gram.G[some]), c[some], may[some], _simplex.Dense(V @ V.mT)
+        )
     g = (
         _exact_gradient(u.reshape(shape), stacks, normal)
         if stacks
@@ -156,17 +161,33 @@ def _few_columns(group: Large, may: Tensor) -> tuple[Tensor, Tensor, Conditionin
 
 def _many_columns(group: Large, may: Tensor, known: Conditioning) -> tuple[Tensor, Tensor]:
     gram, c = group.gram, group.c
-    if bool((known.rank < known.unknowns).any()):
-        # Not unique: the proximal step from 0 leads to a minimiser near the one of least norm, the next ones to the optimum.
-        ridge = 1e-9 * float(gram.diagonal.mean())
-        eye = torch.eye(len(gram.shared), dtype=c.dtype)
-        near = _simplex.Bordered(gram.corner + ridge, gram.border, gram.shared + ridge * eye)
+    if not bool((known.rank < known.unknowns).any()):
+        u = _simplex.solve(gram, c, may, _guess(gram, c))
+    elif gram.p > LEAST:
+        # The proximal step from 0 leads to a minimiser near the one of least norm, the next ones to the optimum.
+        ridge = 1e-9 * gram.diagonal.mean()
+        near = gram.ridged(ridge[None])
         u = torch.zeros_like(c)
         for _ in range(3):
             u = _simplex.solve(near, c + ridge * u, may, _guess(near, c + ridge * u))
+    elif bool(may.all()):
+        u = _simplex.least_norm(gram, c, may, _conditioning.row_space(gram))
     else:
-        u = _simplex.solve(gram, c, may, _guess(gram, c))
+        u = torch.cat([_least_of_one(group, may, row) for row in range(len(may))])
     return u, _simplex.kkt(gram, c, may, u)
+
+
+def _least_of_one(group: Large, may: Tensor, row: int) -> Tensor:
+    """One agent that hears many, but not all."""
+    index = may[row].nonzero().T
+    G = group.gram.block(torch.tensor([row]), index)
+    every = torch.ones(1, index.shape[1], dtype=torch.bool)
+    _, real, vectors = _conditioning.of_dense(G, every)
+    V = vectors * real[:, None, :]
+    found = _simplex.least_norm(
+        _simplex.Dense(G), group.c[row : row + 1, index[0]], every, _simplex.Dense(V @ V.mT)
+    )
+    return torch.zeros_like(group.c[:1]).scatter(-1, index, found)
 
 
 def _guess(gram: _simplex.Bordered, c: Tensor) -> Tensor | None:

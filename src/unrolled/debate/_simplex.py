@@ -18,6 +18,9 @@ TOLERANCE = 1e-10
 PATIENCE = 4
 """Full exchanges without progress before only one entry is exchanged."""
 
+MULTIPLIERS = 12
+"""Steps at most that make the solution of least norm fit as well as any."""
+
 SMALL = 16
 """Entries up to which problems are solved whole, without gathering the free ones first."""
 
@@ -65,6 +68,10 @@ class Dense:
             made.diagonal(dim1=-2, dim2=-1).add_(self.ridge[rows, None])
         return made
 
+    def ridged(self, ridge: Tensor) -> "Dense":
+        """The same with `ridge` `[B]` on the diagonals."""
+        return Dense(self.G, ridge)
+
 
 @dataclass
 class Bordered:
@@ -79,26 +86,43 @@ class Bordered:
     """`[B, p - 1]`."""
     shared: Tensor
     """`[p - 1, p - 1]`."""
+    less: Tensor | None = None
+    """`[B, p - 1]`, if given: what is shared is lessened by less less', each problem's own."""
 
     def __post_init__(self) -> None:
         self.p = len(self.shared) + 1
         self.diagonal = (self.corner + self.shared.diagonal().sum()) / self.p
+        if self.less is not None:
+            self.diagonal = self.diagonal - self.less.square().sum(-1) / self.p
 
     def multiply(self, u: Tensor, rows: Tensor) -> Tensor:
         """G u."""
         border = self.border[rows]
         first = self.corner[rows] * u[:, 0] + (border * u[:, 1:]).sum(-1)
-        return torch.cat([first[:, None], u[:, 1:] @ self.shared + u[:, :1] * border], -1)
+        rest = u[:, 1:] @ self.shared + u[:, :1] * border
+        if self.less is not None:
+            less = self.less[rows]
+            rest = rest - less * (less * u[:, 1:]).sum(-1, keepdim=True)
+        return torch.cat([first[:, None], rest], -1)
 
     def block(self, rows: Tensor, index: Tensor) -> Tensor:
         """G restricted."""
         inner = (index - 1).clamp(min=0)
         made = self.shared[inner[:, :, None], inner[:, None, :]]
+        if self.less is not None:
+            less = self.less[rows[:, None], inner]
+            made = made - less[:, :, None] * less[:, None, :]
         edge = self.border[rows[:, None], inner]
         edge = torch.where(index == 0, self.corner[rows, None], edge)
         first = index == 0
         made = torch.where(first[:, :, None], edge[:, None, :], made)
         return torch.where(first[:, None, :], edge[:, :, None], made)
+
+    def ridged(self, ridge: Tensor) -> "Bordered":
+        """The same with one `ridge` (its mean) on the diagonals."""
+        more = ridge.mean()
+        eye = torch.eye(len(self.shared), dtype=self.shared.dtype)
+        return Bordered(self.corner + more, self.border, self.shared + more * eye, self.less)
 
 
 def solve(gram: Gram, c: Tensor, allowed: Tensor, start: Tensor | None = None) -> Tensor:
@@ -254,32 +278,41 @@ def _diagonal(gram: Gram, rows: Tensor) -> Tensor:
         made = gram.G[rows].diagonal(dim1=-2, dim2=-1)
         return made if gram.ridge is None else made + gram.ridge[rows, None]
     assert isinstance(gram, Bordered)
-    return torch.cat([gram.corner[rows, None], gram.shared.diagonal().expand(len(rows), -1)], -1)
+    rest = gram.shared.diagonal().expand(len(rows), -1)
+    if gram.less is not None:
+        rest = rest - gram.less[rows].square()
+    return torch.cat([gram.corner[rows, None], rest], -1)
 
 
-def least_norm(G: Tensor, c: Tensor, allowed: Tensor, basis: Tensor) -> Tensor:
+def least_norm(gram: Dense | Bordered, c: Tensor, allowed: Tensor, basis: Dense | Bordered) -> Tensor:
     """Among all minimisers of problems without a unique one, the one of least norm, `[B, p]`.
 
     First any minimiser, by proximal steps on G + eps I; then the point of least norm with the same fitted values, which
     are P u with P the projector on the row space of the design: its non-zero eigenvalues are all 1, so the second problem
-    is well conditioned, and two multiplier steps make it exact to rounding.
+    is well conditioned unless few entries carry it, and some multiplier steps make it exact to rounding.
 
     Args:
-        G: `[B, p, p]`, singular.
+        gram: the matrices G, singular.
         c: `[B, p]`.
         allowed: `[B, p]`.
-        basis: P, `[B, p, p]`.
+        basis: the projectors P.
     """
-    scale = G.diagonal(dim1=-2, dim2=-1).mean(-1)
-    near = Dense(G, ridge=1e-9 * scale)
+    rows = torch.arange(len(c), device=c.device)
+    ridge = 1e-9 * gram.diagonal
+    near = gram.ridged(ridge)
+    if isinstance(gram, Bordered):
+        ridge = ridge.mean().expand(len(c))
     u = torch.zeros_like(c)
     for _ in range(4):
-        u = solve(near, c + near.ridge[:, None] * u, allowed, None)  # pyright: ignore[reportOptionalSubscript]
-    flat = Dense(basis, ridge=torch.full_like(scale, 1e-7))
-    target = (basis @ u[..., None]).squeeze(-1)
+        u = solve(near, c + ridge[:, None] * u, allowed)
+    flat = basis.ridged(torch.full_like(ridge, 1e-7))
+    target = basis.multiply(u, rows)
+    least = solve(flat, target, allowed)
     goal = target.clone()
-    least = u
-    for _ in range(3):
-        least = solve(flat, goal, allowed)
-        goal = goal + target - (basis @ least[..., None]).squeeze(-1)
+    for _ in range(MULTIPLIERS):
+        left = target - basis.multiply(least, rows)
+        if float(left.abs().max()) < 1e-13:
+            break
+        goal = goal + left
+        least = solve(flat, goal, allowed, least > 0)
     return least
