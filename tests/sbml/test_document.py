@@ -1,4 +1,6 @@
+import contextlib
 import os
+import random
 
 import pytest
 
@@ -76,6 +78,41 @@ def test_other_bad_sources(tmp_path, monkeypatch):
     monkeypatch.setattr(documents, "LARGEST", 100)
     with pytest.raises(SBMLError, match="at most 0 MB"):
         load(GOOD)
+
+
+@pytest.mark.parametrize("depth", [1_100, 200_000])
+def test_what_would_overflow_the_parsers_stack(depth):
+    law = math("<apply><minus/>" * depth + ci("k") + "</apply>" * depth)
+    with pytest.raises(SBMLError, match="nests its elements more than 1000 deep"):
+        load(sbml(DECAY.replace(times("c", "k", "S"), law)))
+    with pytest.raises(SBMLError, match="nests its elements"):
+        load(sbml(f"<annotation>{'<a>' * depth}{'</a>' * depth}</annotation>" + DECAY))
+
+
+def test_deep_formulas_that_fit():
+    law = math("<apply><minus/>" * 900 + ci("k") + "</apply>" * 900)
+    model = load(sbml(DECAY.replace(times("c", "k", "S"), law)))
+    assert model.rate(0.0, model.initial_state()).tolist() == [[-0.5]]
+
+
+def test_signs_inside_quotes_and_comments():
+    text = GOOD.replace('<species id="S"', '<!-- <a><b> --><species name="a > b / \'c\'" id="S"')
+    assert load(text).species == ("S",)
+
+
+@pytest.mark.parametrize("seed", range(40))
+def test_damaged_files_are_refused_or_read(seed):
+    """Whatever is done to a file, the answer is a model or a named error."""
+    draw = random.Random(seed)
+    data = bytearray(GOOD.encode())
+    for _ in range(draw.randint(1, 6)):
+        at = draw.randrange(len(data))
+        data[at : at + draw.randint(0, 12)] = bytes(
+            draw.choice(b"<>/=\"'&;ck0Sx \xff") for _ in range(draw.randint(0, 4))
+        )
+    with contextlib.suppress(ValueError, FileNotFoundError):
+        model = load(bytes(data))
+        model.rate(0.0, model.initial_state())
 
 
 def test_a_billion_laughs():

@@ -11,6 +11,9 @@ from unrolled.sbml.errors import SBMLError, UnsupportedError
 LARGEST = 64 * 2**20
 """Bytes; the largest curated BioModels file has a tenth of it."""
 
+DEEPEST = 1000
+"""How deep elements, or parentheses, may nest: libsbml calls itself for each level, until its stack ends."""
+
 _CONTENT = frozenset({"fbc", "layout", "render", "groups", "l3v2extendedmath"})
 """Packages of Level 3 that change no time course; what they add is left out, and the report says so."""
 
@@ -53,14 +56,45 @@ def text_of(source: Any) -> tuple[str, str]:
         raise SBMLError(f"{name} declares a document type or entities, which SBML never does: refused")
     if "\0" in text:
         raise SBMLError(f"{name} holds NUL characters: no XML")
-    root = re.search(
-        r"<([A-Za-z_][\w.-]*:)?([A-Za-z_][\w.-]*)",
-        re.sub(r"<\?.*?\?>|<!--.*?-->", "", text[:100_000], flags=re.DOTALL),
-    )
-    if root is None or root[2] != "sbml":
-        found = f"its first element is <{root[2]}>" if root else "it holds no element"
+    root = _nesting(text, name)
+    if root != "sbml":
+        found = f"its first element is <{root}>" if root else "it holds no element"
         raise SBMLError(f"{name} is no SBML: {found}, expected <sbml>")
     return text, name
+
+
+_TAG = re.compile(r"""</?(?:[\w.-]+:)?([\w.-]+)(?:[^<>"']++|"[^"<]*+"|'[^'<]*+')*+>""")
+_SKIPPED = {"<!--": "-->", "<![CDATA[": "]]>", "<?": "?>"}
+
+
+def _nesting(text: str, name: str) -> str:
+    """The name of the first element; refuses what nests too deep. One pass, whatever the text."""
+    depth, at, root = 0, text.find("<"), ""
+    while at >= 0:
+        opening = next((sign for sign in _SKIPPED if text.startswith(sign, at)), None)
+        if opening is not None:
+            end = text.find(_SKIPPED[opening], at + len(opening))
+            if end < 0:
+                raise SBMLError(f"{name}: {opening} at character {at + 1} does not end")
+        else:
+            tag = _TAG.match(text, at)
+            if tag is None:
+                line = text.count("\n", 0, at) + 1
+                if not root:
+                    return ""
+                raise SBMLError(
+                    f"{name}, line {line}: a tag is malformed or does not end: {text[at : at + 40]!r}"
+                )
+            root = root or tag[1]
+            depth += -1 if text.startswith("</", at) else not tag[0].endswith("/>")
+            if depth > DEEPEST:
+                raise SBMLError(f"{name} nests its elements more than {DEEPEST} deep: refused")
+            end = tag.end() - 1
+        at = text.find("<", end + 1)
+    for formula in re.finditer(r"""\sformula\s*+=\s*+("[^"<]*+"|'[^'<]*+')""", text):
+        if len(formula[1]) > 100_000 or formula[1].count("(") > DEEPEST:
+            raise SBMLError(f"{name} holds a formula of {len(formula[1])} characters, or too deep: refused")
+    return root
 
 
 def read(source: Any) -> Any:

@@ -21,9 +21,6 @@ from unrolled.sbml.expression import (
 AVOGADRO = 6.02214179e23
 """As SBML Level 3 fixes it."""
 
-DEEPEST = 2000
-"""How deep a formula may nest."""
-
 _OPERATIONS = {
     "AST_PLUS": "add", "AST_TIMES": "mul", "AST_DIVIDE": "div", "AST_POWER": "pow", "AST_FUNCTION_POWER": "pow",
     "AST_FUNCTION_EXP": "exp", "AST_FUNCTION_LN": "ln", "AST_FUNCTION_ABS": "abs", "AST_FUNCTION_FLOOR": "floor",
@@ -86,28 +83,43 @@ class Reader:
             SBMLError: a malformed formula.
         """
         local = local or {}
-        return self._read(node, where, lambda name: Symbol(local.get(name, name)), 0)
+        return self._read(node, where, lambda name: Symbol(local.get(name, name)))
 
-    def _read(self, node: Any, where: str, name: Callable[[str], Expression], depth: int) -> Expression:
-        if node is None:
-            raise SBMLError(f"{where}: a part of the formula is missing")
-        if depth > DEEPEST:
-            raise UnsupportedError(f"{where}: the formula nests more than {DEEPEST} deep")
-        kind = self.types.get(node.getType(), "AST_UNKNOWN")
-        if kind == "AST_INTEGER":
-            return Number(float(node.getInteger()))
-        if kind in ("AST_REAL", "AST_REAL_E", "AST_RATIONAL"):
-            return Number(float(node.getReal()))
-        if kind in _CONSTANTS:
-            return _CONSTANTS[kind]
-        if kind == "AST_NAME":
-            return name(node.getName())
-        children = [node.getChild(i) for i in range(node.getNumChildren())]
-        if kind == "AST_FUNCTION_RATE_OF" and [self.types.get(c.getType()) for c in children] != ["AST_NAME"]:
-            raise SBMLError(f"{where}: rateOf takes the name of a quantity")
-        args = [self._read(child, where, name, depth + 1) for child in children]
+    def _read(self, node: Any, where: str, name: Callable[[str], Expression]) -> Expression:
+        """Leaves first and without recursion: a sum of a thousand terms may nest a thousand deep."""
+        out: list[Expression] = []
+        stack: list[tuple[Any, int]] = [(node, -1)]
+        while stack:
+            node, count = stack.pop()
+            if node is None:
+                raise SBMLError(f"{where}: a part of the formula is missing")
+            kind = self.types.get(node.getType(), "AST_UNKNOWN")
+            if count >= 0:
+                args = out[len(out) - count :]
+                del out[len(out) - count :]
+                out.append(self._checked(kind, node.getName(), args, where))
+            elif kind == "AST_INTEGER":
+                out.append(Number(float(node.getInteger())))
+            elif kind in ("AST_REAL", "AST_REAL_E", "AST_RATIONAL"):
+                out.append(Number(float(node.getReal())))
+            elif kind in _CONSTANTS:
+                out.append(_CONSTANTS[kind])
+            elif kind == "AST_NAME":
+                out.append(name(node.getName()))
+            else:
+                children = [node.getChild(i) for i in range(node.getNumChildren())]
+                names = [
+                    child is not None and self.types.get(child.getType()) == "AST_NAME" for child in children
+                ]
+                if kind == "AST_FUNCTION_RATE_OF" and names != [True]:
+                    raise SBMLError(f"{where}: rateOf takes the name of a quantity")
+                stack.append((node, len(children)))
+                stack.extend((child, -1) for child in reversed(children))
+        return out[0]
+
+    def _checked(self, kind: str, label: str | None, args: list[Expression], where: str) -> Expression:
         try:
-            return self._make(kind, node.getName(), args, where)
+            return self._make(kind, label, args, where)
         except SBMLError:
             raise
         except ValueError as error:
@@ -168,7 +180,7 @@ class Reader:
             raise SBMLError(f"{where} has no body")
         arguments = tuple(definition.getArgument(i).getName() for i in range(definition.getNumArguments()))
         self.open.append(name)
-        body = self._read(definition.getBody(), where, Symbol, 0)
+        body = self._read(definition.getBody(), where, Symbol)
         self.open.pop()
         foreign = symbols(body) - set(arguments)
         if foreign:
