@@ -1,13 +1,12 @@
 """Acceptance tests A5 to A8, A14 and A15 of the debate fact sheet, missing beliefs, topologies, and bad input."""
 
 import math
-import time
 
 import numpy as np
 import pytest
 import torch
 from _cases import F64, debates, dirichlet, error, system, uniform
-from scipy import optimize
+from scipy import optimize, sparse
 
 from unrolled.debate import FJ, FJFit, FJFits, fit, naive
 
@@ -28,24 +27,15 @@ def test_a5_exact_recovery():
     assert worst < 1e-6
 
 
-def test_a6_never_worse_than_the_local_search_and_20_times_as_fast():
-    """Fifty traces in one call against the recipe in use elsewhere, which takes one at a time."""
+def test_a6_never_worse_than_the_local_search():
+    """Fifty traces against the recipe in use elsewhere; how much faster is in `python -m benchmarks debate`."""
     rng, draws = torch.Generator().manual_seed(1), np.random.default_rng(1)
     B = torch.cat([debates(system(5, rng), 10, 5, 1, rng, noise=0.01) for _ in range(50)])
-    fit(B[:1])
-    start = time.perf_counter()
-    ours = fit(B)
-    each = (time.perf_counter() - start) / len(B)
-    seconds = []
-    for case, (found, trace) in enumerate(zip(ours, B.numpy())):
-        start = time.perf_counter()
-        loss = naive.local_search(trace)[3]
-        seconds.append(time.perf_counter() - start)
+    for case, (found, trace) in enumerate(zip(fit(B), B.numpy())):
         # Four more starts on the first traces; the slow test takes five on all fifty.
         restarts = [naive.local_search(trace, draws)[3] for _ in range(4 if case < 2 else 0)]
-        assert found.loss <= min([loss, *restarts]) + 1e-12
+        assert found.loss <= min([naive.local_search(trace)[3], *restarts]) + 1e-12
         assert found.kkt < 1e-8
-    assert np.median(seconds) / each >= 20
 
 
 @pytest.mark.slow
@@ -70,6 +60,39 @@ def test_equal_to_nnls_on_random_and_adversarial_traces(n, K, T, noise):
         assert ours.loss <= loss + 1e-12
         if ours.status == "identified" and ours.condition.max() < 1e3:
             torch.testing.assert_close(ours.gamma, torch.tensor(gamma), atol=1e-5, rtol=0)
+
+
+@pytest.mark.parametrize("solver", ["clarabel", "osqp"])
+def test_equal_to_a_general_solver(solver):
+    """Another hand's quadratic programs on the same rows: same loss, same coefficients."""
+    module = pytest.importorskip(solver, reason=f"{solver} is not installed")
+    rng = torch.Generator().manual_seed(31)
+    for trace in debates(system(5, rng), 6, 5, 3, rng, noise=0.05):
+        ours = fit(trace)
+        for i in range(5):
+            X, y = naive.design(trace.numpy(), i)
+            P, q, p = sparse.csc_matrix(X.T @ X), -X.T @ y, X.shape[1]
+            if solver == "clarabel":
+                A = sparse.csc_matrix(np.vstack([np.ones((1, p)), -np.eye(p)]))
+                settings = module.DefaultSettings()
+                settings.verbose = False
+                cones = [module.ZeroConeT(1), module.NonnegativeConeT(p)]
+                found = module.DefaultSolver(P, q, A, np.r_[1.0, np.zeros(p)], cones, settings).solve()
+                u = np.array(found.x)
+            else:
+                A = sparse.csc_matrix(np.vstack([np.ones((1, p)), np.eye(p)]))
+                problem = module.OSQP()
+                low, high = np.r_[1.0, np.zeros(p)], np.r_[1.0, np.full(p, np.inf)]
+                problem.setup(sparse.triu(P, format="csc"), q, A, low, high, verbose=False, eps_abs=1e-9,
+                              eps_rel=1e-9, max_iter=100_000)  # fmt: skip
+                u = problem.solve(raise_error=True).x
+            mine = torch.cat([ours.gamma[i : i + 1], ours.H[i]]).numpy()
+
+            def loss(u, X=X, y=y):
+                return float(((X @ u - y) ** 2).mean())
+
+            assert loss(mine) <= loss(u) + 1e-8
+            np.testing.assert_allclose(mine, u, atol=2e-4)
 
 
 def test_one_hot_beliefs_are_fitted_to_the_optimum():
@@ -379,9 +402,28 @@ def test_the_shared_path_without_a_unique_answer_is_optimal(monkeypatch):
     monkeypatch.setattr(_estimate, "DENSE", 5)
     shared = fit(B[0])
     assert shared.status == "unidentified"
+    torch.testing.assert_close(shared.H, dense.H, atol=1e-6, rtol=0)  # both of least norm
+    torch.testing.assert_close(shared.gamma, dense.gamma, atol=1e-6, rtol=0)
     assert torch.equal(shared.rank, dense.rank)
     assert shared.loss == pytest.approx(dense.loss, abs=1e-10)
     assert shared.kkt < 1e-8
+
+
+@pytest.mark.parametrize("K", [2, 12])  # rank 3, and rank 33 of 70
+@pytest.mark.parametrize("topology", [None, "some"])
+def test_many_agents_without_a_unique_answer_get_the_one_of_least_norm(K, topology, monkeypatch):
+    from unrolled.debate import _estimate
+
+    rng = torch.Generator().manual_seed(30)
+    B = debates(system(70, rng), K, 3, 1, rng, noise=0.02)
+    heard = None if topology is None else torch.rand(70, 70, generator=rng) < 0.97
+    shared = fit(B, topology=heard)[0]  # beyond 64 agents the matrices are shared
+    monkeypatch.setattr(_estimate, "DENSE", 100)
+    dense = fit(B, topology=heard)[0]
+    assert shared.status == dense.status == "unidentified"
+    assert shared.kkt < 1e-8
+    torch.testing.assert_close(shared.H, dense.H, atol=1e-6, rtol=0)
+    torch.testing.assert_close(shared.gamma, dense.gamma, atol=1e-6, rtol=0)
 
 
 # ---------------------------------------------------------------- control
