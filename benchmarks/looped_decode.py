@@ -91,7 +91,7 @@ def main(argv: Sequence[str]) -> None:
     torch.manual_seed(0)
     torch.set_num_threads(1)
     small = "--small" in argv
-    rounds, steps = (3, 5) if small else (15, 20)
+    rounds, steps = (3, 5) if small else (8, 12)
     found = {}
     for name, changes in SHAPES.items():
         made = found[name] = measure(config(**changes), 64 if small else 512, rounds, steps)
