@@ -26,7 +26,7 @@ LAYERS_DIFFER = [
     Rule("#Hidden1->Hidden2", {"scale.abs": 1.7, "learn": False}),
 ]
 LEARNING = [
-    Rule("Path", {"dwt.learn_thr": 0.1, "dwt.sub_mean": 1.0}),
+    Rule("Path", {"dwt.learn_thr": 0.1, "dwt.sub_mean": 1.0, "dwt.ca_plus": 30}),
     Rule(".hidden", {"learn_ca.etrace_scale": 0.3, "learn_ca.pos_bias": 1.05}),
 ]
 SATURATION = [

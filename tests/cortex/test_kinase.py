@@ -190,3 +190,20 @@ def test_weights_of_other_cycles_are_sane(cycles, plus):
 def test_bad_input_is_told(call, text):
     with pytest.raises(ValueError, match=text):
         call()
+
+
+def test_the_fitted_weights_hold_wherever_the_phases_meet_and_axon_s_stretched_ones_do_not():
+    """At 100 + 100 ms the cascade is the same cascade: the weights fitted at 150 + 50 ms predict it, those for 100 do not."""
+    rng = torch.Generator().manual_seed(1)
+    levels = torch.linspace(10, 100, 5)
+    rates = torch.cartesian_prod(levels, levels, levels, levels).repeat(3, 1)
+    phases = torch.tensor([0] * 100 + [1] * 100)
+    pre, post = (kinase.poisson(hz.T[phases], rng) for hz in (rates[:, :2], rates[:, 2:]))
+    course, _ = kinase.synapse(pre, post)
+    binned = [kinase.bins(kinase.trace(x, 0.0)) for x in (pre, post)]
+    fit = {}
+    for plus in (50, 100):
+        for name, made, truth in zip("pd", kinase.linear(*binned, plus=plus), (course.p[-1], course.d[-1])):
+            fit[plus, name] = float(1 - (truth - made).pow(2).sum() / (truth - truth.mean()).pow(2).sum())
+    assert min(fit[50, "p"], fit[50, "d"]) > 0.94
+    assert max(fit[100, "p"], fit[100, "d"]) < min(fit[50, "p"], fit[50, "d"]) - 0.15

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from unrolled.cortex.axon._sheet import validate
 from unrolled.cortex.axon.weights import SWt
+from unrolled.cortex.kinase._linear import BIN, synaptic_weights
 
 
 @dataclass(frozen=True)
@@ -87,6 +88,9 @@ class DWt:
     """Credit (Syn) a synapse must exceed to learn; 0, or 0.1 to 0.2 in the reference simulations."""
     ca_p_scale: float = 1.0
     """Factor of the synaptic CaP into targets; 0.95 to 1.05."""
+    ca_plus: int = 0
+    """Plus phase for which the weights of linear synaptic calcium are, ms; 0 is the cycle's own, as in Axon. 50 is what they
+    were fitted with: right for kinases of 40 ms wherever the phases meet, and needed at 100 + 100 ms."""
     sub_mean: float = 0.0
     """Proportion of the mean change per receiver (over synapses that change) that is subtracted, 0 to 1."""
     syn_tau: float = 1.0
@@ -94,6 +98,21 @@ class DWt:
 
     def __post_init__(self) -> None:
         validate(self)
+
+    def weights(self, cycles: int, plus: int) -> tuple[Tensor, Tensor]:
+        """The weights of synaptic CaP and CaD, one per bin of a theta cycle; see `unrolled.cortex.kinase.synaptic_weights`.
+
+        Example:
+            With `ca_plus` they do not depend on where the phases meet:
+
+            >>> cap, _ = DWt(ca_plus=50).weights(200, 100)
+            >>> [round(float(w), 3) for w in cap[-3:]]
+            [0.95, 1.155, 1.36]
+        """
+        if not self.ca_plus:
+            return synaptic_weights(cycles, plus)
+        cap, cad = synaptic_weights(max(cycles, 4 * self.ca_plus), self.ca_plus)
+        return cap[-cycles // BIN :], cad[-cycles // BIN :]
 
 
 def credit(send_bins: Tensor, recv_bins: Tensor) -> Tensor:

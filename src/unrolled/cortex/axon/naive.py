@@ -13,7 +13,7 @@ from unrolled.cortex.axon.inhibition import FSFFFB, PoolGi
 from unrolled.cortex.axon.kinds import Moment
 from unrolled.cortex.axon.layer import Layer
 from unrolled.cortex.axon.state import POOL_VARIABLES, VARIABLES, WAITING, filled, start_of
-from unrolled.cortex.kinase._linear import BIN, synaptic_weights
+from unrolled.cortex.kinase._linear import BIN
 
 if TYPE_CHECKING:
     from unrolled.cortex.network import Network
@@ -209,7 +209,6 @@ class Naive:
     def dwt(self, state: State) -> dict[str, Tensor]:
         """Section 5.7: the change of every path's linear weights, `[send, recv]`, summed over data."""
         net, made = self.net, {}
-        weights = synaptic_weights(BIN * net.theta.bins, net.theta.plus)
         for name, path in net.paths.items():
             if not path.params.learn:
                 continue
@@ -217,6 +216,7 @@ class Naive:
             dwt = torch.zeros_like(path.lwt)
             for d in range(len(s["Spike"])):
                 if path.recv.kind.is_target:
+                    weights = path.params.dwt.weights(BIN * net.theta.bins, net.theta.plus)
                     seen = net.trial_bins(state["cycle"])
                     syn = s["bins"][d, seen].unsqueeze(-1) * r["bins"][d, seen].unsqueeze(
                         -2

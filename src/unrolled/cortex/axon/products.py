@@ -13,7 +13,7 @@ from torch import Tensor
 
 from unrolled.cortex.axon import learning
 from unrolled.cortex.axon.paths import Path
-from unrolled.cortex.kinase._linear import BIN, synaptic_weights
+from unrolled.cortex.kinase._linear import BIN
 
 if TYPE_CHECKING:
     from unrolled.cortex.network import Network
@@ -108,7 +108,7 @@ def target(net: "Network", path: Path, state: Any) -> Tensor:
     """The rule for targets: RLRate (CaP_syn - CaD_syn), bounded softly; its sign belongs to the synapse."""
     seen = net.trial_bins(state["cycle"])
     s, r = state["bins"][:, seen, path.send.part], state["bins"][:, seen, path.recv.part]
-    cap, cad = synaptic_weights(BIN * net.theta.bins, net.theta.plus)
+    cap, cad = path.params.dwt.weights(BIN * net.theta.bins, net.theta.plus)
     weight = (path.params.dwt.ca_p_scale * cap - cad).to(s)
     r = r * state["RLRate"][:, path.recv.part].unsqueeze(1)
     up, down = torch.zeros_like(path.lwt), torch.zeros_like(path.lwt)
