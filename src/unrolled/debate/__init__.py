@@ -33,12 +33,13 @@ if TYPE_CHECKING:
     from unrolled.debate.measures import confidence as confidence
     from unrolled.debate.measures import relative_confidence as relative_confidence
     from unrolled.debate.measures import route as route
+    from unrolled.debate.proxies import Proxies as Proxies
     from unrolled.debate.result import FJFit as FJFit
     from unrolled.debate.result import FJFits as FJFits
 
 __getattr__, __dir__, __all__ = attach(
     __name__,
-    submodules=("agents", "fj", "importers", "local", "log", "measures", "naive", "result"),
+    submodules=("agents", "fj", "importers", "local", "log", "measures", "naive", "proxies", "result"),
     names={
         "Debate": "_debate",
         "DebateLog": "log",
@@ -52,6 +53,7 @@ __getattr__, __dir__, __all__ = attach(
         "confidence": "measures",
         "LLM": "agents",
         "Local": "local",
+        "Proxies": "proxies",
         "Question": "log",
         "Recorded": "agents",
         "Scripted": "agents",
