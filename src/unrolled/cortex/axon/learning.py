@@ -90,7 +90,7 @@ class DWt:
     """Factor of the synaptic CaP into targets; 0.95 to 1.05."""
     ca_plus: int = 0
     """Plus phase for which the weights of linear synaptic calcium are, ms; 0 is the cycle's own, as in Axon. 50 is what they
-    were fitted with: right for kinases of 40 ms wherever the phases meet, and needed at 100 + 100 ms."""
+    were fitted with: they are then the cascade's, with kinases of 40 ms, wherever the phases meet."""
     sub_mean: float = 0.0
     """Proportion of the mean change per receiver (over synapses that change) that is subtracted, 0 to 1."""
     syn_tau: float = 1.0
