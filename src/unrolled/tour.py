@@ -18,7 +18,15 @@ from unrolled.runs import index
 from unrolled.runs.run import Run
 from unrolled.runs.study import load
 
-STUDIES = ("curvature-text", "curvature-theory", "debate-recorded", "cortex-synapse")
+STUDIES = (
+    "curvature-text",
+    "curvature-theory",
+    "debate-recorded",
+    "cortex-synapse",
+    "looped-parity",
+    "sbml-conformance",
+    "latent-superposition",
+)
 
 
 def main(root: str = "runs") -> int:
@@ -32,7 +40,7 @@ def main(root: str = "runs") -> int:
     """
     began = time.monotonic()
     torch.set_num_threads(1)  # models this small only wait for a second thread
-    say(f"the tour: {', '.join(STUDIES)}; a minute or two on two cores, Ctrl-C is safe")
+    say(f"the tour: {', '.join(STUDIES)}; a few minutes on two cores, Ctrl-C is safe")
     try:
         runs = [_run(name, root) for name in STUDIES]
     except KeyboardInterrupt:
