@@ -1,6 +1,8 @@
 """`unrolled debate`: run, report and fit on the command line."""
 
+import importlib.util
 import json
+from pathlib import Path
 
 import pytest
 
@@ -30,6 +32,21 @@ def test_run_report_and_fit(unrolled, asked, tmp_path):
     assert "no control arm" in told
     assert (tmp_path / "fit.csv").read_text().startswith("agent,gamma")
     assert "--pool fits them together" in unrolled("debate", "fit", "debate.jsonl")
+
+
+def test_agents_on_a_local_model(unrolled, asked, tmp_path):
+    pytest.importorskip("xllamacpp", reason="xllamacpp is not installed (extra local)")
+    pytest.importorskip("openai", reason="openai is not installed (extra local)")
+    place = Path(__file__).parents[1] / "debate" / "_gguf.py"
+    spec = importlib.util.spec_from_file_location("_gguf", place)
+    spec.loader.exec_module(module := importlib.util.module_from_spec(spec))
+    module.write(tmp_path / "tiny.gguf")
+    told = unrolled("debate", "run", asked, "--agents", "tiny.gguf,2", "--rounds", "1", "--no-vote")
+    assert "finished" in told
+    assert "0 answers could not be read" in told
+    told = unrolled("debate", "fit", "debate.jsonl")
+    assert "a majority vote of as many samples, drawn from the first beliefs" in told
+    assert "no GGUF file at none.gguf" in unrolled("debate", "run", asked, "--agents", "none.gguf,2", code=2)
 
 
 def test_a_budget_stops_and_goes_on(unrolled, asked):

@@ -36,17 +36,23 @@ example:
 
 RUN = """Run a debate: all agents answer, hear one another, and answer again. QUESTIONS is a JSON list, or JSON lines, of
 {"text": ..., "choices": [...], "truth": "A"}. Each of --agents is URL,MODEL or URL,MODEL,COUNT for any endpoint that
-speaks OpenAI's protocol; `scripted,COUNT` needs no model and shows how it works. Every answer is kept: killed, out of
+speaks OpenAI's protocol; `local,COUNT` or FILE.gguf,COUNT is a model in this process (extra local); `scripted,COUNT` needs
+no model and shows how it works. Every answer is kept: killed, out of
 budget or cut off, the same command goes on and repeats no finished call.
 
 example:
   unrolled debate run questions.json --agents scripted,5 --rounds 5
+  unrolled debate run questions.json --agents local,5 --control no_peers
   unrolled debate run questions.json --agents http://127.0.0.1:8080/v1,my-model,3 --mode logprobs --control no_peers"""
 
 REPORT = """Print what a debate gained: accuracy over rounds, a majority vote of as many samples, and the fit.
 
 example:
   unrolled debate report debate.jsonl"""
+
+
+REASON = 24
+"""Tokens of the reason that a local model draws before its answer: what makes agents with one model differ."""
 
 
 @dataclass(frozen=True)
@@ -71,10 +77,18 @@ class RunOptions:
         Path, tyro.conf.Positional, tyro.conf.arg(metavar="QUESTIONS", help="JSON list or lines")
     ]
     agents: Annotated[
-        tuple[str, ...], tyro.conf.arg(metavar="AGENT", help="URL,MODEL[,COUNT] or scripted,COUNT")
+        tuple[str, ...],
+        tyro.conf.arg(
+            metavar="AGENT", help="URL,MODEL[,COUNT], local[,COUNT], FILE.gguf[,COUNT] or scripted,COUNT"
+        ),
     ]
     rounds: Annotated[int, tyro.conf.arg(help="after the first answers")] = 5
-    mode: Annotated[str, tyro.conf.arg(help="how beliefs are read: json, logprobs, samples")] = "json"
+    mode: Annotated[
+        str,
+        tyro.conf.arg(
+            help="how beliefs are read: json (an endpoint's default), logprobs, samples; likelihood (a local model's)"
+        ),
+    ] = ""
     control: Annotated[str, tyro.conf.arg(help="no_peers: ask again without showing peers as well")] = "none"
     budget: Annotated[int | None, tyro.conf.arg(help="calls at most")] = None
     concurrency: Annotated[int, tyro.conf.arg(help="calls at a time")] = 8
@@ -117,6 +131,12 @@ def _fit(options: FitOptions) -> int:
     say(f"{log!r}")
     for note in log.notes:
         say(f"note: {note}")
+    if any(q.truth is not None for q in log.questions):
+        majority = log.majority()
+        say(
+            f"right: majority {100 * float(majority[0]):.1f} % -> {100 * float(majority[-1]):.1f} %; a majority vote of as many "
+            f"samples, drawn from the first beliefs, {100 * log.vote():.1f} %"
+        )
     control = None if options.control is None else load(options.control).beliefs
     found = fit(
         log.beliefs, pool=options.pool, mode="rollout" if options.rollout else "one_step", control=control,
@@ -200,7 +220,7 @@ def questions(path: Path) -> list[dict[str, Any]]:
 def _agents(words: Sequence[str], mode: str) -> list[Any]:
     import torch
 
-    from unrolled.debate import FJ, LLM, Scripted
+    from unrolled.debate import FJ, LLM, Local, Scripted
 
     made: list[Any] = []
     for word in words:
@@ -212,11 +232,17 @@ def _agents(words: Sequence[str], mode: str) -> list[Any]:
             W = torch.rand(count, count, generator=rng, dtype=torch.float64).fill_diagonal_(0)
             gamma, alpha = torch.rand(2, count, generator=rng, dtype=torch.float64) / 2
             made.append(Scripted(FJ(gamma, alpha, W / W.sum(-1, keepdim=True))))
+        elif len(names) == 1 and (names[0] == "local" or names[0].endswith(".gguf")):
+            file = None if names[0] == "local" else names[0]
+            reason = REASON if mode in ("", "likelihood") else 0
+            for k in range(len(made), len(made) + count):
+                made.append(Local(file, name=f"local {k}", mode=mode or "likelihood", reason=reason))
         elif len(names) == 2:
             suffix = range(len(made), len(made) + count)
-            made += [LLM(names[0], names[1], name=f"{names[1]} {k}", mode=mode) for k in suffix]
+            made += [LLM(names[0], names[1], name=f"{names[1]} {k}", mode=mode or "json") for k in suffix]
         else:
             raise ValueError(
-                f"an agent is URL,MODEL or URL,MODEL,COUNT, or scripted,COUNT with 2 or more; got {word!r}"
+                f"an agent is URL,MODEL or URL,MODEL,COUNT, local,COUNT, FILE.gguf,COUNT, or scripted,COUNT with 2 or more; "
+                f"got {word!r}"
             )
     return made
