@@ -7,7 +7,7 @@ Run with `python -m benchmarks looped_ops` (`--quick` for a look). Peers, in one
 * loop: `ops.gated_delta.recurrent`, one token after another.
 
 Batch 1, 8 heads of 64 channels, float32, g in [-0.1, 0], unit keys. A ratio is the median over rounds of the ratio within a
-round, so that other load on the machine falls on both. Every number of threads has a process of its own, with OMP_WAIT_POLICY=passive for
+round, so that other load on the machine falls on both. One thread is timed by the CPU seconds it spent, more threads by the wall. Every number of threads has a process of its own, with OMP_WAIT_POLICY=passive for
 all: threads that spin while they wait for one another fare badly on a machine that is not idle. The slope is fitted to the fastest round of every length. Peak memory
 is of a fresh process: the kernel's high-water mark during one forward and backward, less what was resident before it.
 """
@@ -88,13 +88,14 @@ def backward(call: Call) -> Call:
 
 def seconds(calls: dict[str, Call], x: dict[str, Tensor], rounds: int) -> dict[str, list[float]]:
     """Interleaved: every call once per round, after one round of warm-up."""
+    clock = time.process_time if torch.get_num_threads() == 1 else time.perf_counter
     found: dict[str, list[float]] = {name: [] for name in calls}
     for i in range(rounds + 1):
         for name, call in calls.items():
-            start = time.perf_counter()
+            start = clock()
             call(x)
             if i:
-                found[name].append(time.perf_counter() - start)
+                found[name].append(clock() - start)
     return found
 
 
@@ -242,7 +243,7 @@ def markdown(record: dict[str, Any]) -> str:
         f"# {record['date']}: chunked token mixers",
         "",
         f"{record['hardware']}; torch {record['torch']}; transformers {record['transformers']}; batch 1, {H} heads of {D}, float32. "
-        f"`python -m benchmarks looped_ops`, {record['rounds']} rounds. Load on the machine when it ended, over one minute: {record['load']:.1f}.",
+        f"`python -m benchmarks looped_ops`, {record['rounds']} rounds. One thread is timed in CPU seconds, more in wall seconds; load on the machine over the last minute: {record['load']:.1f}.",
         "",
         f"## Gated delta rule, {L} tokens",
         "",
