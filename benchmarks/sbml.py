@@ -443,8 +443,8 @@ def figure(found: dict[str, Any], path: Path) -> None:
             if kept:
                 points = [(each["error"], each["per_cpu_second"]) for each in kept]
                 ax.loglog(*zip(*points), "o-", color=colour, label=way, markersize=4)
-        refused = ": sbmltoodejax refuses it" if "sbmltoodejax" in row else ""
-        ax.set_title(f"{name} ({row['columns']} columns){refused}", fontsize=10)
+        note = "sbmltoodejax refuses it" if "sbmltoodejax" in row else f"{row['columns']} columns"
+        ax.set_title(f"{name}: {note}", fontsize=10)
         low, high = ax.get_ylim()
         ax.set_ylim(10 ** np.floor(np.log10(low)), 10 ** np.ceil(np.log10(high)))
         ax.grid(alpha=0.25)
