@@ -170,8 +170,9 @@ def test_an_event_that_resizes_keeps_amounts():
                  Events=[happens + assign.format(size + amount)])  # fmt: skip
     run = load(sbml(text)).simulate(2.0, 5)
     assert run.value("A").tolist() == pytest.approx([3, 3, 3, 1.5, 1.5])
-    assert run.value("B").tolist() == pytest.approx([1, 1, 1, 5, 5])
-    assert run.amount("B").tolist() == pytest.approx([2, 2, 2, 20, 20])
+    # 5 in the old size of 2 is an amount of 10, which the new size of 4 dilutes (test suite, case 1779).
+    assert run.amount("B").tolist() == pytest.approx([2, 2, 2, 10, 10])
+    assert run.value("B").tolist() == pytest.approx([1, 1, 1, 2.5, 2.5])
 
 
 def test_stoichiometry_that_changes():

@@ -609,7 +609,10 @@ class Compiled:
         return self._lazily(f"values_{int(e)}", lambda: formulas)(t, x, p)
 
     def apply(self, e: int, values: Tensor, t: Tensor, x: Tensor, p: Tensor) -> Tensor:
-        """The state with the values of event e assigned; concentrations become amounts by the new compartment sizes."""
+        """The state with the values of event e assigned, all at once.
+
+        A concentration becomes an amount by the size that its compartment has in x, before the event resizes it.
+        """
         assignments = self.events[e].assignments
         scaled = [k for k, assignment in enumerate(assignments) if assignment.scale is not None]
         columns = list(x.unbind(-1))
@@ -617,7 +620,7 @@ class Compiled:
             columns[assignment.state] = values[..., k]
         if scaled:
             scales = [assignments[k].scale or Number(1.0) for k in scaled]
-            factor = self._lazily(f"scales_{int(e)}", lambda: scales)(t, functions.pack(x, columns), p)
+            factor = self._lazily(f"scales_{int(e)}", lambda: scales)(t, x, p)
             for n, k in enumerate(scaled):
                 columns[assignments[k].state] = values[..., k] * factor[..., n]
         return functions.pack(x, columns)

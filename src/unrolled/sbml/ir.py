@@ -61,7 +61,7 @@ class Rule:
 
 @dataclass(frozen=True, slots=True)
 class Assignment:
-    """What an event sets: column `state` of x, to `formula`, times `scale` read after all other assignments."""
+    """What an event sets: column `state` of x, to `formula`, times `scale` (a compartment's size) as it is before the event."""
 
     name: str
     state: int
