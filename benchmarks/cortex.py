@@ -9,6 +9,7 @@ Max.
 """
 
 import argparse
+import os
 import sys
 import time
 from collections.abc import Callable, Sequence
@@ -147,6 +148,7 @@ def main(argv: Sequence[str]) -> int:
     parser.add_argument("--compile", action="store_true", help="compile the cell of the large network")
     options = parser.parse_args(argv)
     found: dict[str, Any] = {"targets": TARGETS, "device": options.device, "compiled": options.compile}
+    found["load"] = os.getloadavg()[0]
 
     found["ra25"] = one = epoch(8 if options.quick else TRIALS)
     print(f"ra25 epoch of {TRIALS} trials x 200 cycles, weights changing after every trial")
