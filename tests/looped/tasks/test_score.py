@@ -62,7 +62,7 @@ def test_a_looped_models_head_reads_only_what_is_asked():
 
 
 def test_the_indexers_own_loss_is_added_and_moves_the_indexer_alone():
-    config = LT2Config.preset("tiny", loops=1, layers=1, pattern="dsa", top_k=4)
+    config = LT2Config.preset("tiny", loops=1, layers=1, pattern="dsa", index_top_k=4)
     model = LT2(config).double().train()
     batch = tasks.Words("Z2", length=12, batch=2)(0)
     total, count = tasks.loss(model, batch)
@@ -70,3 +70,15 @@ def test_the_indexers_own_loss_is_added_and_moves_the_indexer_alone():
     aux = model(batch[0]).aux
     torch.testing.assert_close(total, plain + config.index_loss * aux * count)
     assert aux.item() > 0
+    total.backward()
+    with_aux = {name: p.grad.clone() for name, p in model.named_parameters() if p.grad is not None}
+    model.zero_grad()
+    plain.backward()
+    without = {name: p.grad for name, p in model.named_parameters() if p.grad is not None}
+    moved = {
+        n
+        for n, g in with_aux.items()
+        if n not in without or not torch.allclose(g, without[n], rtol=1e-9, atol=1e-12)
+    }
+    assert moved
+    assert all(".mixer.index" in n for n in moved), moved
