@@ -508,6 +508,19 @@ def test_intervals_contain_the_estimate_and_carry_their_level():
     assert "gamma_low" in again.to_frame()
 
 
+def test_what_is_not_identified_has_no_interval():
+    rng = torch.Generator().manual_seed(32)
+    B = debates(system(4, rng), 6, 5, 6, rng, noise=0.01)
+    B[:, :, 1] = B[:, :1, 1]  # agent 1 never moves: anchor and last belief are one column
+    found = fit(B, pool=True, bootstrap=10)
+    assert found.statuses == ("identified", "unidentified", "identified", "identified")
+    low = found.intervals["gamma"].low
+    assert low.isnan().tolist() == [False, True, False, False]
+    assert found.intervals["W"].low.isnan().all(-1).tolist() == [False, True, False, False]
+    assert found.intervals["pi"].high.isnan().all()
+    assert any("no intervals of agents [1]" in note for note in found.notes)
+
+
 def test_same_seed_same_intervals():
     rng = torch.Generator().manual_seed(28)
     B = debates(system(3, rng), 4, 5, 6, rng, noise=0.01)

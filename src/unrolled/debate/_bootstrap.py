@@ -57,6 +57,24 @@ def intervals(
     )
 
 
+def known(
+    found: dict[str, Interval], statuses: tuple[str, ...]
+) -> tuple[dict[str, Interval], tuple[str, ...]]:
+    """The intervals with NaN where the data determine nothing: rows of unidentified agents, and then M and pi, which need all."""
+    gone = torch.tensor([status == "unidentified" for status in statuses])
+    if not found or not bool(gone.any()):
+        return found, ()
+
+    def kept(name: str, bound: Tensor) -> Tensor:
+        if name in ("M", "pi"):
+            return torch.full_like(bound, torch.nan)
+        return bound.where(~(gone if bound.ndim == 1 else gone[:, None]), torch.nan)
+
+    made = {name: Interval(kept(name, x.low), kept(name, x.high)) for name, x in found.items()}
+    who = gone.nonzero().flatten().tolist()
+    return made, (f"no intervals of agents {who}, nor of M and pi: what is not identified has none",)
+
+
 def noise(stacks: list[Stack], centre: _rollout.Rollout) -> float:
     """Standard deviation per entry before renormalisation, from the residuals and what was fitted to them."""
     left = freedom = 0.0

@@ -210,8 +210,9 @@ def _made(
         )  # fmt: skip
         if bootstrap:
             part = stacks if pool else [Stack(stacks[0].beliefs[q : q + 1], stacks[0].heard[q : q + 1])]
-            made[-1].intervals, more = _bootstrap.intervals(part, u[q], mode, bootstrap, level, rng)
-            made[-1].notes += more
+            found, more = _bootstrap.intervals(part, u[q], mode, bootstrap, level, rng)
+            made[-1].intervals, why = _bootstrap.known(found, statuses)
+            made[-1].notes += more + why
     return made
 
 
