@@ -22,7 +22,8 @@ and are pure, differentiable where the formulas are, free of data-dependent cont
 
 How the code is made: formulas become a table of distinct nodes (so what they share is computed once), nodes become a
 Python syntax tree made of our own names `x0`, `p3`, `v7`, and that tree is compiled. No text of a model is ever parsed
-as code; names from a file appear in the comments of `.source` alone.
+as code; names from a file appear in the comments of `.source` alone. The table, the writer and what they are asked for
+change together, so they share one long file.
 """
 
 import ast

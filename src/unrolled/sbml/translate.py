@@ -9,6 +9,8 @@ The decisions, in one place:
   species or constant.
 * Everything with a rate rule or set by an event is a state; everything with an assignment rule is a rule; the rest is a
   parameter. Initial assignments replace initial values.
+
+One long file, because each element's meaning depends on what the others do to the same name.
 """
 
 from typing import Any
