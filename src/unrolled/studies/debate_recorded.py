@@ -14,6 +14,7 @@ import torch
 
 from unrolled.debate import FJFits, advantage, fit, load
 from unrolled.debate.log import DebateLog, Question, answers
+from unrolled.debate.proxies import proxies
 from unrolled.runs import Claim, Run
 from unrolled.studies import _debate as debate
 
@@ -123,9 +124,36 @@ def study(config: Config, run: Run) -> list[Claim]:
             note=f"noise {config.noise}; reproduced: below 0.05", source="control of ours", **common,
         ))  # fmt: skip
     claims += influence_claims(log, fits, good, config, common)
+    claims += proxy_claims(log, fits, config, common)
     claims += gain_claims(log, fits, good, run, common)
     example(log, fits, good, run)
     return claims
+
+
+def proxy_claims(log: DebateLog, fits: FJFits, config: Config, common: dict[str, Any]) -> list[Claim]:
+    """Does a random forest on first beliefs tell who is influential, on questions that it has not seen?"""
+    made = log.kind == "generated"
+    statements = {
+        "forest": ("a random forest on proxies predicts influence (R^2 on held-out questions)", 0.7),
+        "forest-top": ("the same names the most influential agent (share of held-out questions)", 0.9),
+    }
+    try:
+        found = proxies(log, fits, trees=50, seed=config.seed)
+    except (ImportError, ValueError) as error:
+        return [
+            Claim.not_attempted(id, told, why=str(error), paper=None if made else paper, source="random forests", **common)
+            for id, (told, paper) in statements.items()
+        ]  # fmt: skip
+    real = found.p_value <= 0.05
+    numbers = {"forest": found.score, "forest-top": found.top}
+    return [
+        Claim(id, told, paper=None if made else paper, ours=numbers[id],
+              status="not reproduced" if not real else "reproduced" if numbers[id] >= paper and not made else "direction only",
+              note=f"{found}; reproduced: the paper's number or more; direction only: above all shuffles; settings and features "
+              "are ours, the paper's are not given" + ("; built into the generated log" if made else ""),
+              source="control of ours" if made else "random forests", **common)
+        for id, (told, paper) in statements.items()
+    ]  # fmt: skip
 
 
 def example(log: DebateLog, fits: FJFits, good: list[int], run: Run) -> None:
