@@ -1,7 +1,7 @@
 """Integrators for batches, each sample with its own step size; they know nothing of SBML.
 
-`integrate` is the adaptive one (Dormand-Prince, Rodas5P, events), `Lanes` its compiled loop on a CPU, `replay` its
-gradient, `positive_rk4` the fixed-step simulator of the language-game paper, `naive` the twin to read first.
+`integrate` is the adaptive one (Dormand-Prince, Rodas5P, events), `Lanes` its compiled loop on a CPU, the module `replay`
+its gradient, `positive_rk4` the fixed-step simulator of the language-game paper, `naive` the twin to read first.
 """
 
 from typing import TYPE_CHECKING
@@ -12,12 +12,11 @@ if TYPE_CHECKING:
     from unrolled.sbml.solvers.adaptive import Solution as Solution
     from unrolled.sbml.solvers.adaptive import integrate as integrate
     from unrolled.sbml.solvers.lanes import Lanes as Lanes
-    from unrolled.sbml.solvers.replay import replay as replay
     from unrolled.sbml.solvers.rk4 import positive_rk4 as positive_rk4
 
 __getattr__, __dir__, __all__ = attach(
     __name__,
-    submodules=("adaptive", "dopri5", "lanes", "naive", "rk4", "rodas5p", "trial"),
+    submodules=("adaptive", "dopri5", "lanes", "naive", "replay", "rk4", "rodas5p", "trial"),
     names={
         "Lanes": "lanes",
         "Solution": "adaptive",
