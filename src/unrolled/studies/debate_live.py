@@ -76,12 +76,12 @@ class Config:
 
 
 def tiny() -> Config:
-    """Two questions, three agents, two rounds: about a minute."""
+    """Two questions, three agents, two rounds: 42 answers, some three seconds of one core each."""
     return Config()
 
 
 def small() -> Config:
-    """The paper's shape: five agents, complete graph, five rounds; twenty minutes for eight questions."""
+    """The paper's shape: five agents, complete graph, five rounds; 85 answers per question in the three arms."""
     return Config(preset="small", questions=8, agents=5, rounds=5)
 
 
