@@ -51,6 +51,9 @@ def sensitivities(
     h = 1e-4 p, all of them one batch of 2 P simulations; the two disagree where an event moves, where the solver's
     tolerance is too loose, or where y has a kink. The disagreement is part of the result.
 
+    The step size follows the solution, not its derivatives: from a state at rest the steps are long, and the gradient is good
+    to about 1e-5 only, whatever the tolerance.
+
     Args:
         model: the network.
         t_end: when the species are read.
