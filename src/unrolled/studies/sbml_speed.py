@@ -126,7 +126,7 @@ def right_hand_sides(config: Config, run: Run, common: dict[str, Any]) -> list[C
 
 def trajectories(config: Config, run: Run, common: dict[str, Any]) -> list[Claim]:
     """Batches and single runs beside libroadrunner, each tool at its own defaults."""
-    import roadrunner
+    roadrunner = importlib.import_module("roadrunner")
 
     roadrunner.Logger.setLevel(roadrunner.Logger.LOG_FATAL)
     rows: list[dict[str, Any]] = []
