@@ -217,7 +217,10 @@ def test_training_killed_by_the_system_goes_on_bit_equal(tmp_path):
     process = subprocess.Popen([sys.executable, "-c", KILLED, str(tmp_path / "a")])
     try:
         limit = time.monotonic() + 300
-        while sum(file.read_text().count("unit_error") for file in (tmp_path / "a").glob("**/metrics.jsonl")) < 3:
+        while (
+            sum(file.read_text().count("unit_error") for file in (tmp_path / "a").glob("**/metrics.jsonl"))
+            < 3
+        ):
             assert process.poll() is None, "it ended before it could be killed"
             assert time.monotonic() < limit, "it never came to its third epoch"
             time.sleep(0.01)
