@@ -153,7 +153,9 @@ def check_verb(words: list[str], where: str) -> None:
             assert words[words.index("--preset") + 1] in studies.PRESETS, where
     help_text = io.StringIO()
     with contextlib.redirect_stdout(help_text), contextlib.redirect_stderr(help_text):
-        own = words[0] in ("debate", "looped", "sbml") or (words[0] in ("run", "sweep") and words[1] in studies.names())
+        own = words[0] in ("debate", "looped", "sbml") or (
+            words[0] in ("run", "sweep") and words[1] in studies.names()
+        )
         cli.main([words[0], *words[1:2], "--help"] if own else [words[0], "--help"])
     known = set(re.findall(r"--[a-z][a-z0-9-]*", help_text.getvalue())) | {"--help", "--preset", "--seed"}
     used = {word.partition("=")[0] for word in words[1:] if word.startswith("--")}

@@ -11,7 +11,20 @@ from unrolled.cli import VERBS
 
 
 def test_the_verbs_are_frozen():
-    assert [*VERBS] == ["list", "run", "sweep", "resume", "runs", "report", "view", "check", "debate", "looped", "latent", "sbml"]
+    assert [*VERBS] == [
+        "list",
+        "run",
+        "sweep",
+        "resume",
+        "runs",
+        "report",
+        "view",
+        "check",
+        "debate",
+        "looped",
+        "latent",
+        "sbml",
+    ]
 
 
 @pytest.mark.parametrize("verb", VERBS)

@@ -39,12 +39,14 @@ def main(argv: Sequence[str]) -> int:
     """Run `unrolled latent`."""
     words = [*argv]
     if not words or words[0] in ("-h", "--help"):
-        out().print(Text(flow(HELP)))
+        out().print(Text("usage: unrolled latent methods\n", style="bold"))
+        print(flow(HELP))
         return 0
     if words[0] != "methods":
         raise ValueError(f"latent has no {words[0]!r}; it has: methods")
     if "-h" in words or "--help" in words:
-        out().print(Text(flow(METHODS)))
+        out().print(Text("usage: unrolled latent methods\n", style="bold"))
+        print(flow(METHODS))
         return 0
     from unrolled.latent import methods
 
