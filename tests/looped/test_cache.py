@@ -1,8 +1,10 @@
 """Reading on from a cache is reading at once: split anywhere, padded, reordered, cropped, forked, saved, with gradients."""
 
+import copy
+
 import pytest
 import torch
-from looped_models import config, made, tangled, tokens
+from looped_models import config, made, quiet, tangled, tokens
 
 from unrolled.core import Settled
 from unrolled.looped import LT2, Cache, LT2Config
@@ -347,10 +349,17 @@ def test_a_cache_knows_whose_it_is(tmp_path):
         model(x, mask=torch.tensor([[1, 1, 2, 2, 2]] * 2), cache=Cache())
 
 
-def test_float32_padding_within_1e_5():
-    model = tangled(LT2(config("interleaved:4:1", layers=5))).eval()
+@pytest.mark.parametrize("seed", range(3))
+def test_float32_padding_within_1e_5(seed):
+    """Hidden states of order 1. With louder ones float32 itself is off by more, and padding adds a tenth of that."""
     x, mask = tokens(3, 40), torch.ones(3, 40, dtype=torch.bool)
     mask[1, :20] = mask[2, 15:] = False
-    out = model(x, mask=mask).logits
+    loud = tangled(LT2(config("interleaved:4:1", layers=5), rng=seed)).eval()
+    exact = copy.deepcopy(loud).double()
+    calm = quiet(copy.deepcopy(loud))
+    padded, low = calm(x, mask=mask).logits, loud(x, mask=mask).logits
     for i in range(3):
-        assert (out[i, mask[i]] - model(x[i, mask[i]][None]).logits[0]).abs().max() <= 1e-5
+        row = x[i, mask[i]][None]
+        assert (padded[i, mask[i]] - calm(row).logits[0]).abs().max() <= 1e-5
+        alone, truth = loud(row).logits[0], exact(row).logits[0]
+        assert (low[i, mask[i]] - alone).abs().max() <= 0.5 * (alone - truth).abs().max()

@@ -429,7 +429,7 @@ def refusals() -> tuple[Refusal, ...]:
             "delay()", sbml(species={"S": 1}, parameters={"x": 0}, rules=["x = delay(S, 1)"]), "delay"
         ),
         Refusal("unknown function", sbml(**decay).replace("<ci> S </ci>", "<apply><ci> mystery </ci><ci> S </ci></apply>"), "mystery"),
-        Refusal("truncated file", plain[: len(plain) // 2], "XML"),
+        Refusal("truncated file", plain[: len(plain) // 2], "malformed or does not end"),
         Refusal("no SBML", "<html><body>503</body></html>", "SBML"),
         Refusal("entity expansion", '<?xml version="1.0"?><!DOCTYPE s [<!ENTITY a "aa"><!ENTITY b "&a;&a;">]><sbml>&b;</sbml>', "document type"),
     )  # fmt: skip
