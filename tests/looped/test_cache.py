@@ -4,7 +4,7 @@ import copy
 
 import pytest
 import torch
-from looped_models import config, made, quiet, tangled, tokens
+from looped_models import config, made, tangled, tokens
 
 from unrolled.core import Settled
 from unrolled.looped import LT2, Cache, LT2Config
@@ -349,17 +349,17 @@ def test_a_cache_knows_whose_it_is(tmp_path):
         model(x, mask=torch.tensor([[1, 1, 2, 2, 2]] * 2), cache=Cache())
 
 
-@pytest.mark.parametrize("seed", range(3))
+@pytest.mark.parametrize("seed", range(4))
 def test_float32_padding_within_1e_5(seed):
-    """Hidden states of order 1. With louder ones float32 itself is off by more, and padding adds a tenth of that."""
+    """Of the largest logit, and no more than half of what float32 itself is off by (padding is exact in float64)."""
     x, mask = tokens(3, 40), torch.ones(3, 40, dtype=torch.bool)
     mask[1, :20] = mask[2, 15:] = False
-    loud = tangled(LT2(config("interleaved:4:1", layers=5), rng=seed)).eval()
-    exact = copy.deepcopy(loud).double()
-    calm = quiet(copy.deepcopy(loud))
-    padded, low = calm(x, mask=mask).logits, loud(x, mask=mask).logits
+    model = tangled(LT2(config("interleaved:4:1", layers=5), rng=seed)).eval()
+    exact = copy.deepcopy(model).double()
+    padded = model(x, mask=mask).logits
     for i in range(3):
         row = x[i, mask[i]][None]
-        assert (padded[i, mask[i]] - calm(row).logits[0]).abs().max() <= 1e-5
-        alone, truth = loud(row).logits[0], exact(row).logits[0]
-        assert (low[i, mask[i]] - alone).abs().max() <= 0.5 * (alone - truth).abs().max()
+        alone, truth = model(row).logits[0], exact(row).logits[0]
+        moved = (padded[i, mask[i]] - alone).abs().max()
+        assert moved <= 1e-5 * truth.abs().max()
+        assert moved <= 0.5 * (alone - truth).abs().max()
