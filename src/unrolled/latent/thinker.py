@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from unrolled.core import Trajectory, rollout
 from unrolled.core.seeds import generator
 from unrolled.latent import methods
-from unrolled.latent.backbone import Backbone, Stream, adapt, read
+from unrolled.latent.backbone import Backbone, HuggingFace, Stream, adapt, read
 from unrolled.latent.protocol import Method, Reply, ask, exact, fits, follow, speak
 from unrolled.latent.tasks.problem import Problem
 from unrolled.latent.text import Example, Text, Words, pad_left
@@ -190,9 +190,12 @@ class Thinker(nn.Module):
         own = {name: value.contiguous() for name, value in state.items() if name.split(".")[0] not in dropped}
         if own:
             save_file(own, folder / "method.safetensors")
-        (folder / "thinker.json").write_text(
-            json.dumps({"method": self.method.name, "options": self.options}), encoding="utf-8"
-        )
+        kept = {
+            "method": self.method.name,
+            "options": self.options,
+            "own_model": not isinstance(self.backbone, HuggingFace),
+        }
+        (folder / "thinker.json").write_text(json.dumps(kept), encoding="utf-8")
 
     @classmethod
     def from_pretrained(
@@ -215,15 +218,14 @@ class Thinker(nn.Module):
                 f"{folder} holds no thinker.json: it was not written by Thinker.save_pretrained"
             )
         kept = json.loads((folder / "thinker.json").read_text(encoding="utf-8"))
+        if model is None and kept["own_model"]:
+            raise ValueError(
+                f"{folder / 'model'} holds a model that transformers does not know: read it yourself and pass it, model=..."
+            )
         if model is None:
             from transformers import AutoModelForCausalLM
 
-            try:
-                model = AutoModelForCausalLM.from_pretrained(folder / "model", local_files_only=True)
-            except ValueError as error:
-                raise ValueError(
-                    f"transformers does not know the model in {folder / 'model'}: read it yourself and pass it, model=..."
-                ) from error
+            model = AutoModelForCausalLM.from_pretrained(folder / "model", local_files_only=True)
         if tokenizer is None and (folder / "words.json").exists():
             tokenizer = Words.load(folder / "words.json")
         elif tokenizer is None and (folder / "tokenizer").exists():
