@@ -7,8 +7,9 @@ Run with `python -m benchmarks looped_ops` (`--quick` for a look). Peers, in one
 * loop: `ops.gated_delta.recurrent`, one token after another.
 
 Batch 1, 8 heads of 64 channels, float32, g in [-0.1, 0], unit keys. A ratio is the median over rounds of the ratio within a
-round, so that other load on the machine falls on both. One thread is timed by the CPU seconds it spent, more threads by the wall. Every number of threads has a process of its own, with OMP_WAIT_POLICY=passive for
-all: threads that spin while they wait for one another fare badly on a machine that is not idle. The slope is fitted to the fastest round of every length. Peak memory
+round, so that other load on the machine falls on both. One thread is timed by the CPU seconds it spent, more threads by the wall. Every number of threads has a process of its own; threads wait as
+OpenMP's default has it. That suits an idle machine; on a busy one set OMP_WAIT_POLICY=passive for all, or look at one thread only.
+The slope is fitted to the fastest round of every length. Peak memory
 is of a fresh process: the kernel's high-water mark during one forward and backward, less what was resident before it.
 """
 
@@ -163,7 +164,7 @@ def apart(threads: int, rounds: int, lengths: Sequence[int]) -> dict[str, Any]:
     made = subprocess.run(
         [sys.executable, "-m", "benchmarks.looped_ops", *map(str, words)],
         stdout=subprocess.PIPE,
-        env=os.environ | {"OMP_NUM_THREADS": str(threads), "OMP_WAIT_POLICY": "passive"},
+        env=os.environ | {"OMP_NUM_THREADS": str(threads)},
         text=True,
         check=True,
     )
