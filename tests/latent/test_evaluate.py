@@ -33,7 +33,7 @@ def oracle(thinker, problems, said):
         from unrolled.latent import Reply
 
         replies = []
-        count = 3 if thoughts is None else thoughts
+        count = thoughts if isinstance(thoughts, int) else thoughts[0]
         rows = torch.tensor([[float(ord(prompt[-1]))] for prompt in prompts])
         read = []
         for step in range(count):
@@ -70,6 +70,41 @@ def test_controls_leave_a_pause_where_it_is(few):
     plain = thinker.generate(prompts, max_new_tokens=4)
     assert [reply.thoughts for reply in plain] == [3] * 4
     assert score(thinker, problems).correct == score(thinker, problems, control="permuted").correct
+
+
+def test_an_edit_reaches_every_pause(few):
+    """Controls change what a pause reads too: noise in place of its vector, and zero in place of it."""
+    problems, words = few
+    thinker = Thinker(gpt2(len(words)), words, "pause", c=1, stages=3)
+    tokens, seen = [thinker.text.question(p.question, markers=True) for p in problems], []
+    thinker.generate(tokens, 3, edit=lambda z, step: (seen.append((step, z)), z)[1])
+    assert [step for step, _ in seen] == [0, 1, 2]
+    assert all(torch.equal(z, thinker.method.vector.expand(4, -1)) for _, z in seen)
+    advance, read = thinker.backbone.advance, []
+    thinker.backbone.advance = lambda *a: (read.append(a[0]), advance(*a))[1]
+    thinker.generate(tokens, 3, max_new_tokens=1, edit=lambda z, step: torch.zeros_like(z))
+    assert not bool(read[1].any())
+
+
+@pytest.mark.parametrize("name", ["pccot", "swi_reasoning"])
+def test_thoughts_that_hang_on_more_than_the_last_state_refuse_controls_and_systems(few, name):
+    problems, words = few
+    thinker = Thinker(gpt2(len(words)), words, name, thoughts=3)
+    for control in ("permuted", "transplanted", "noise"):
+        with pytest.raises(ValueError, match="cannot be edited one by one"):
+            score(thinker, problems, control=control)
+    with pytest.raises(ValueError, match="cannot be the steps of a System"):
+        thinker.rollout("Say one", 2)
+    assert len(score(thinker, problems, control="removed").correct) == 4
+
+
+def test_how_long_to_think_follows_the_problem_where_the_method_says_so(few):
+    problems, words = few
+    thinker = Thinker(gpt2(len(words)), words, "coconut", c=2, stages=3, pad_to_max=False)
+    with pytest.raises(ValueError, match="depends on the problem's steps"):
+        thinker.generate("Say one", max_new_tokens=1)
+    stepped = [Problem(p.question, ("one",) * k, p.answer) for k, p in enumerate(problems)]
+    assert score(thinker, stepped, max_new_tokens=1).thoughts == (0 + 2 + 4 + 6) / 4
 
 
 def test_a_wrong_end_or_a_longer_answer_is_wrong(few):

@@ -78,7 +78,6 @@ def test_the_constructed_network_holds_its_frontier():
 
 def test_the_thought_that_is_replaced_by_itself_decides_nothing(thinker, problems, words):
     pause = Thinker(gpt2(len(words)), words, "pause")
-    pause.method.thought = lambda backbone, hidden, step: pause.method.vector.expand(hidden.shape[0], -1)
     assert float(decided(pause, problems[0].question, 3)["kl"].abs().max()) < 1e-12
     found = decided(thinker, problems[0].question, 4)
     assert bool((found["kl"] > 0).all())

@@ -29,6 +29,23 @@ def test_every_method_says_where_it_stands(name):
     )
 
 
+@pytest.mark.parametrize("name", [n for n in methods.names() if methods.load(n).sequential])
+def test_a_rollout_shows_the_thoughts_that_thinking_makes(words, problems, name):
+    """The System and `think` are two ways to the same thoughts (drawn ones from the same seed)."""
+    if methods.load(name)(Thinker(gpt2(len(words))).backbone).plan(problems[0], None)[0] == 0:
+        return
+    thinker = Thinker(gpt2(len(words)), words, name).eval()
+    again = Thinker(thinker.model, words, name).eval()
+    again.method.load_state_dict(thinker.method.state_dict())
+    rows = [thinker.text.question(problems[0].question, markers=thinker.method.markers)]
+    stream = ask(thinker.backbone, rows, thinker.text.pad, "cpu")
+    with torch.no_grad():
+        made = thinker.method.think(thinker.backbone, stream, torch.tensor([4])).made
+        path = again.rollout(rows, 3)
+    assert made
+    torch.testing.assert_close(path["thought"][: len(made), 0], torch.cat(made)[:4], rtol=1e-9, atol=1e-12)
+
+
 # --- PCCoT ------------------------------------------------------------------------------------------------------------
 
 

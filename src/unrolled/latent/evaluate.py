@@ -55,7 +55,7 @@ def score(
     Args:
         thinker: trained.
         problems: to answer.
-        thoughts: as `Thinker.generate` takes it.
+        thoughts: for all; None for what the method's curriculum ends with, problem by problem.
         name: of the arm; the method's if not given.
         control: one of `CONTROLS`.
         batch: problems a pass.
@@ -63,7 +63,7 @@ def score(
         seed: of the noise and the order.
 
     Raises:
-        ValueError: an unknown control, or no problems.
+        ValueError: an unknown control, no problems, or a control of thoughts that are not made one by one.
     """
     if control not in CONTROLS:
         raise ValueError(f"control is one of {', '.join(CONTROLS)}; got {control!r}")
@@ -78,11 +78,14 @@ def score(
     for start in range(0, len(problems), batch):
         part = problems[start : start + batch]
         prompts = [problem.question for problem in part]
-        edit, count = None, thoughts
+        edit: Callable[[Tensor, int], Tensor] | None = None
+        count: int | list[int] = (
+            [thinker.method.plan(problem, None)[0] for problem in part] if thoughts is None else thoughts
+        )
         if control == "removed":
             count = 0
         elif control != "none":
-            edit = _edit(thinker, prompts, thoughts, control, rng)
+            edit = _edit(thinker, prompts, count, control, rng)
         for problem, reply in zip(
             part, thinker.generate(prompts, count, max_new_tokens=max_new_tokens, edit=edit), strict=True
         ):
@@ -103,7 +106,7 @@ def _find(tokens: Sequence[int], mark: Sequence[int]) -> int | None:
 
 
 def _edit(
-    thinker: Thinker, prompts: Sequence[str], thoughts: int | None, control: str, rng: torch.Generator
+    thinker: Thinker, prompts: Sequence[str], thoughts: int | list[int], control: str, rng: torch.Generator
 ) -> Callable[[Tensor, int], Tensor]:
     """Replaces thoughts, which are first made as they would have been."""
     made: list[Tensor] = []

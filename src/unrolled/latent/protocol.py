@@ -70,6 +70,8 @@ class Method(nn.Module):
         cell: its place in the taxonomy.
         markers: whether thoughts stand between marker tokens.
         trains: False for methods that need no training.
+        sequential: whether a thought is `thought` of the state before it. Where it is not, thoughts cannot be edited one by
+            one, nor be the steps of a System.
     """
 
     name: ClassVar[str]
@@ -77,6 +79,7 @@ class Method(nn.Module):
     cell: ClassVar[Cell]
     markers: ClassVar[bool] = True
     trains: ClassVar[bool] = True
+    sequential: ClassVar[bool] = True
     training_only: ClassVar[tuple[str, ...]] = ()
     """Names of sub-modules that only the loss uses; they are not saved."""
 
@@ -85,7 +88,9 @@ class Method(nn.Module):
 
     def plan(self, problem: Problem, stage: int | None) -> tuple[int, Sequence[str]]:
         """How many thoughts, and which steps are still said, at a stage of the curriculum; None is the end of it."""
-        raise NotImplementedError(f"{type(self).__name__} needs no training, so it has no curriculum")
+        raise NotImplementedError(
+            f"{type(self).__name__} has no plan(problem, stage): it says how many thoughts there are, and which steps are still said"
+        )
 
     def example(
         self, text: Text, problem: Problem, stage: int | None, rng: torch.Generator | None

@@ -149,7 +149,8 @@ class Text:
         self.start = self.end = -1
         if markers:
             found = {marker: self.encode(marker) for marker in (START, END)}
-            missing = [marker for marker, ids in found.items() if len(ids) != 1]
+            unknown = getattr(tokenizer, "unk_token_id", None)
+            missing = [marker for marker, ids in found.items() if len(ids) != 1 or ids[0] == unknown]
             if missing:
                 raise ValueError(
                     f"the tokenizer lacks the marker token {missing[0]!r}: call latent.add_markers(model, tokenizer) before the Thinker is made"

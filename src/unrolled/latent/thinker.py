@@ -125,12 +125,15 @@ class Thinker(nn.Module):
             edit: changes thoughts before they are read: `edit(thought, step) -> thought`, both `[B, d]`. For controls.
 
         Raises:
-            ValueError: no prompts, or thoughts that do not fit the context.
+            ValueError: no prompts, thoughts that do not fit the context, or an edit of thoughts that do not follow one from
+                the other.
         """
         single = isinstance(prompts, str)
         asked: Sequence[Any] = [prompts] if single else prompts
         if not len(asked):
             raise ValueError("no prompts")
+        if edit is not None:
+            self._one_by_one("be edited one by one")
         rows = [self._question(prompt) for prompt in asked]
         counts = self._counts(thoughts, len(rows))
         front = (self.text.end,) if self.method.markers and self.text.end >= 0 else ()
@@ -171,7 +174,12 @@ class Thinker(nn.Module):
         return rollout(self.system(room=max(1, thoughts)), rows, thoughts, record=record, **options)
 
     def system(self, room: int = 32) -> "Thoughts":
-        """This thinker as a core `System`, with room for so many thoughts."""
+        """This thinker as a core `System`, with room for so many thoughts.
+
+        Raises:
+            ValueError: its thoughts do not follow one from the other.
+        """
+        self._one_by_one("be the steps of a System")
         return Thoughts(self, room)
 
     # --- files --------------------------------------------------------------------------------------------------
@@ -246,6 +254,13 @@ class Thinker(nn.Module):
         """Where the model is."""
         return self.backbone.weights()[0].device
 
+    def _one_by_one(self, what: str) -> None:
+        if not self.method.sequential:
+            raise ValueError(
+                f"a thought of {self.method.name} does not follow from the hidden state before it alone, so its thoughts cannot {what}; "
+                "what method.think returns has them in `made`"
+            )
+
     def _question(self, prompt: str | Sequence[int]) -> tuple[int, ...]:
         if isinstance(prompt, str):
             if self.tokenizer is None:
@@ -257,7 +272,12 @@ class Thinker(nn.Module):
 
     def _counts(self, thoughts: int | Sequence[int] | None, rows: int) -> list[int]:
         if thoughts is None:
-            thoughts = int(self.method.plan(Problem("", (), ""), None)[0])
+            few, many = (self.method.plan(Problem("", ("",) * n, ""), None)[0] for n in (0, 1000))
+            if few != many:
+                raise ValueError(
+                    f"how long {self.method.name} thinks depends on the problem's steps, which a prompt does not have: say how many thoughts"
+                )
+            thoughts = int(few)
         counts = [thoughts] * rows if isinstance(thoughts, int) else list(thoughts)
         if len(counts) != rows or min(counts) < 0:
             raise ValueError(f"thoughts is a number >= 0, or one for each of {rows} prompts; got {thoughts}")

@@ -37,7 +37,8 @@ class CoLaR(Method):
 
     In training the thoughts are the true merged embeddings (one pass), r drawn from 1 to `most` for each batch where a
     generator is at hand; at inference the mean of the predicted Gaussian is fed back. Targets are measured in the
-    standard deviation of the embedding table. The paper's second stage, GRPO on top, is not part of this file.
+    standard deviation of the embedding table. Batches accumulated into one
+    step share the last draw. The paper's second stage, GRPO on top, is not part of this file.
 
     Args:
         backbone: the model.

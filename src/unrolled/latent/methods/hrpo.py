@@ -17,7 +17,8 @@ class HRPO(Method):
     r and i are gates, sigmoid(linear(e)). Lambda begins so that with r = 1 the token's share a is u, drawn from `span`
     for every dimension: a = u^r, so training begins close to words and lets latents in as it pays.
 
-    This file is the gate. `grpo.train` draws groups of answers and learns from their rewards.
+    This file is the gate; learning from rewards, the paper's GRPO, is not here. Tokens are drawn from one generator for the
+    whole batch, so a prompt's draws depend on what it shares its batch with.
 
     Args:
         backbone: the model.

@@ -27,10 +27,14 @@ class Pause(Coconut):
         start = backbone.weights()[0].detach().mean(0)
         self.vector = nn.Parameter(start.clone())
 
+    def thought(self, backbone: Backbone, hidden: Tensor, step: int) -> Tensor:
+        """The vector, whatever was read."""
+        return self.vector.expand(hidden.shape[0], -1)
+
     def think(self, backbone: Backbone, stream: Stream, counts: Tensor) -> Thinking:
         """All pauses in one pass; none is left unread."""
         longest = int(counts.max())
-        made = [self.vector.expand(stream.batch, -1)] * longest
+        made = [self.thought(backbone, stream.hidden, step) for step in range(longest)]
         if longest:
             there = torch.arange(longest, device=counts.device) < counts[:, None]
             _, stream = read(backbone, stream, torch.stack(made, 1), there)

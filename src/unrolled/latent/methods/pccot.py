@@ -25,6 +25,7 @@ class PCCoT(CODI):
     cell = Cell(
         "backbone", "external: reasoning priors", "expanded: width", "post-training: implicit supervision"
     )
+    sequential = False
 
     def __init__(self, backbone: Backbone, thoughts: int = 24, iterations: int = 3, **options):
         super().__init__(backbone, thoughts=thoughts, **options)

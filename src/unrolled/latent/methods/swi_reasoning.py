@@ -70,7 +70,7 @@ class SwiReasoning(Method):
     cell = Cell(
         "backbone", "internal: weighted embedding", "interleaved: explicit-latent", "inference: scaling"
     )
-    markers, trains = False, False
+    markers, trains, sequential = False, False, False
 
     def __init__(
         self,
