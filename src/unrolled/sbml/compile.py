@@ -1,6 +1,6 @@
 """From a `Network` to functions on batches of states: readable torch code, generated as a syntax tree.
 
-`compile_network(network)` gives a `Compiled`. Its functions are for solvers; all take
+`Compiled(network)` has the functions. They are for solvers; all take
 
 * `t`: a tensor, 0-dimensional or `[B]`;  `x`: `[B, d]` (or `[d]`);  `p`: `[P]` or `[B, P]`;
 
@@ -629,12 +629,3 @@ class Compiled:
     def assign(self, e: int, t: Tensor, x: Tensor, p: Tensor) -> Tensor:
         """The state after event e happens at (t, x)."""
         return self.apply(e, self.values(e, t, x, p), t, x, p)
-
-
-def compile_network(network: Network) -> Compiled:
-    """Generate the functions of a network.
-
-    Raises:
-        ValueError: a formula names what the network does not have.
-    """
-    return Compiled(network)

@@ -1,8 +1,7 @@
 """The adaptive integrator: one step size per sample, dense output, events, and a reason for every sample that failed.
 
-Why not a library: torchdiffeq shares one step size (and one event) among the batch; torchode has a step size per
-sample but keeps finished samples in every evaluation, and knows neither stiffness nor events; diffrax is JAX. All three
-place the controller where an event cannot shorten a step. The step-size control is that of Hairer's DOPRI5.
+Why not a library: torchdiffeq shares one step size among the batch, torchode has one per sample but neither stiffness nor
+events, and diffrax is JAX. The step-size control is that of Hairer's DOPRI5.
 """
 
 import math
