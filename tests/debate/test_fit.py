@@ -536,7 +536,7 @@ GOOD = torch.tensor([[[0.5, 0.5], [0.2, 0.8]], [[0.4, 0.6], [0.3, 0.7]]])
     ("call", "told"),
     [
         (lambda: fit(GOOD * 0.97), r"agent 0 in round 0 sums to 0.97: \[0.485, 0.485\]"),
-        (lambda: fit([GOOD, GOOD * 0.97]), "of trace 1 sums to 0.97"),
+        (lambda: fit([GOOD, GOOD * 0.97]), "of question 1 sums to 0.97"),
         (lambda: fit(torch.tensor([[[1.2, -0.2], [0.5, 0.5]]] * 3)), "has a negative entry"),
         (lambda: fit(torch.tensor([[[math.inf, 0.0], [0.5, 0.5]]] * 3)), "sums to inf"),
         (lambda: fit(GOOD[..., :1]), r"one option.*\[x, 1 - x\]"),

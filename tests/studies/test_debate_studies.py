@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from unrolled.debate import FJ, DebateLog, Question
 from unrolled.runs.run import Run
 from unrolled.studies import _debate, debate_live, debate_martingale, debate_moe, debate_recorded
 
@@ -78,6 +79,39 @@ def test_recorded_on_a_log_where_nothing_is_identified(tmp_path):
     assert claims["confidence"].status == claims["advantage"].status == "not attempted"
     assert "0 questions are identified" in claims["confidence"].note
     assert debate_recorded.figures(run) == {}
+
+
+def crew_log(fj, questions, noise, rng):
+    made = []
+    for q in range(questions):
+        S = torch._standard_gamma(torch.full((3, 4), 5.0, dtype=torch.float64), generator=rng)
+        S = S / S.sum(-1, keepdim=True)
+        B = torch.stack([fj.M_T(t) @ S for t in range(4)])
+        B = (B + noise * torch.randn(B.shape, generator=rng, dtype=torch.float64)).clamp(min=1e-6)
+        made.append(Question(f"q{q}", B / B.sum(-1, keepdim=True), tuple("ABCD"), tuple("xyz")))
+    return DebateLog(made, "here", "csv")
+
+
+def test_the_held_out_error_is_the_noise_for_one_crew_and_no_better_than_standing_still_for_noise():
+    rng = torch.Generator().manual_seed(0)
+    crew = FJ([0.5, 0.2, 0.1], [0.25, 0.5, 0.4], [[0, 0.7, 0.3], [0.6, 0, 0.4], [0.9, 0.1, 0]])
+    exact = _debate.held_out(crew_log(crew, 6, 0.0, rng))
+    assert exact["fj"].max() < 1e-15 < 1e-4 < exact["persistence"].min()
+    still = FJ(
+        [1.0, 1.0, 1.0], [0.5] * 3, (torch.ones(3, 3) - torch.eye(3)) / 2
+    )  # the first belief, and noise
+    noisy = _debate.held_out(crew_log(still, 30, 0.02, rng))
+    assert noisy["fj"].mean() < noisy["persistence"].mean()  # two draws of noise there, one here
+    assert (
+        noisy["fj"].mean() > 0.02**2 * 3 / 4
+    )  # of the belief to be foretold alone: no held-out error is below it
+    assert _debate.held_out(crew_log(crew, 2, 0.0, rng)) == {}
+
+
+def test_paired_p_value():
+    x = torch.linspace(0, 1, 20, dtype=torch.float64)
+    assert _debate.paired_p_value(x, x) == 1
+    assert _debate.paired_p_value(x, x + 1) < 1e-4
 
 
 def test_the_null_of_stubbornness_is_far_from_zero():

@@ -27,7 +27,7 @@ def traces(beliefs: Any, mask: Any = None) -> tuple[list[Tensor], bool]:
     if len(masks) != len(given):
         raise ValueError(f"{len(masks)} masks for {len(given)} traces: give one each, or None")
     return [
-        _trace(x, m, "" if single else f" of trace {q}") for q, (x, m) in enumerate(zip(given, masks))
+        _trace(x, m, "" if single else f" of question {q}") for q, (x, m) in enumerate(zip(given, masks))
     ], single
 
 

@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from unrolled.debate import FJ, DebateLog, FJFit, Question
+from unrolled.debate import FJ, DebateLog, FJFit, Question, fit
 from unrolled.debate.measures import relative_confidence
 from unrolled.instruments.reading import COLORS, axes
 
@@ -84,6 +84,16 @@ def rank_p_value(x: Tensor, y: Tensor) -> float:
     return _spearman(x, y)[1]
 
 
+def paired_p_value(x: Tensor, y: Tensor) -> float:
+    """Two-sided, of Wilcoxon's signed-rank test; 1 where no pair differs."""
+    from scipy import stats
+
+    if bool((x == y).all()):
+        return 1.0
+    found: Any = stats.wilcoxon(x.numpy(), y.numpy())
+    return float(found.pvalue)
+
+
 def _spearman(x: Tensor, y: Tensor) -> tuple[float, float]:
     from scipy import stats
 
@@ -131,6 +141,35 @@ def baselines(log: DebateLog) -> dict[str, float]:
         if count
         else {"persistence": math.nan, "half": math.nan}
     )
+
+
+def held_out(log: DebateLog) -> dict[str, Tensor]:
+    """Mean squared one-step error `[questions]` of each question under the fit pooled over all the others.
+
+    Agents are taken to be the same in every question, as in a log of one crew. Beside it, on the same transitions,
+    `persistence` (stay put) and `half` (half self, half mean of the peers). Empty where fewer than 3 questions can be used.
+    """
+    crews: dict[tuple[str, ...], list[int]] = {}
+    for q, question in enumerate(log.questions):
+        crews.setdefault(tuple(question.agents), []).append(q)
+    rows: list[tuple[float, float, float]] = []
+    for crew in crews.values():
+        for q in crew if len(crew) > 2 else []:
+            found = fit([log.beliefs[other] for other in crew if other != q], pool=True)
+            assert isinstance(found, FJFit)
+            B = log.beliefs[q]
+            known = ~B[..., 0].isnan()
+            used = known[1:] & known[:1] & known[:-1].all(-1, keepdim=True)
+            if not bool(used.any()) or bool(found.H.isnan().any()):
+                continue
+            before, after = B[:-1], B[1:]
+            peers = (before.sum(1, keepdim=True) - before) / (B.shape[1] - 1)
+            made = (found.gamma[:, None] * B[:1] + found.H @ before, before, 0.5 * (before + peers))
+            errors = [float((after - guess)[used].square().mean()) for guess in made]
+            rows.append((errors[0], errors[1], errors[2]))
+    if len(rows) < 3:
+        return {}
+    return dict(zip(("fj", "persistence", "half"), torch.tensor(rows, dtype=torch.float64).unbind(-1)))
 
 
 def relative(log: DebateLog) -> list[Tensor]:
