@@ -11,7 +11,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
-from unrolled.runs import atomic, checkpoint, claims, distributed, environment, folder, plain, sinks
+from unrolled.runs import atomic, checkpoint, claims, distributed, environment, exhibits, folder, plain, sinks
 from unrolled.runs import config as configs
 from unrolled.runs.checkpoint import Checkpoint
 from unrolled.runs.claims import Claim
@@ -330,6 +330,42 @@ class Run:
         from unrolled.core import Trajectory
 
         return Trajectory.load(self.path / "trajectory.safetensors", like=like)
+
+    def save_exhibit(
+        self,
+        name: str,
+        kind: str,
+        *,
+        title: str,
+        caption: str = "",
+        unit: str = "step",
+        t: Any = None,
+        data: Mapping[str, Any] | None = None,
+        arrays: Mapping[str, Any] | None = None,
+    ) -> None:
+        """Leave something to be looked at, one panel of `unrolled view`; see `unrolled.runs.exhibits.save`.
+
+        Raises:
+            ExhibitError: it does not hold what its kind needs.
+            DiskFull: no space left.
+        """
+        if self._may_write():
+            exhibits.save(
+                self.path, name, kind, title=title, caption=caption, unit=unit, t=t, data=data, arrays=arrays
+            )
+
+    def exhibits(self) -> list[str]:
+        """The names of the exhibits; `unrolled.runs.exhibits.load` reads one."""
+        return exhibits.names(self.path)
+
+    def save_reading(self, reading: Any, name: str | None = None) -> None:
+        """Leave a `Reading` to be looked at; its own name by default."""
+        if self._may_write():
+            exhibits.save_reading(self.path, reading, name)
+
+    def readings(self) -> dict[str, dict[str, Any]]:
+        """The readings saved, as plain values, by name."""
+        return exhibits.readings(self.path)
 
     def save_claims(self, made: Sequence[Claim]) -> None:
         """Write claims.json.
