@@ -1,0 +1,216 @@
+"""Learning without a backward pass: settle, nudge, and let every synapse read its own two ends.
+
+>>> import torch
+>>> from unrolled.cortex.rate import Momentum, Net, learn
+>>> net = Net(4, [8, 2], rng=0)
+>>> x, labels = torch.eye(4), torch.tensor([0, 1, 0, 1])
+>>> memory = Momentum(net, lr=0.5)
+>>> steps = [learn(net, x, labels, memory) for _ in range(60)]
+>>> steps[0].wrong, steps[-1].wrong, steps[-1].loss < 0.1 * steps[0].loss
+(4.0, 0.0, True)
+"""
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from unrolled.cortex.rate.centered import centered
+from unrolled.cortex.rate.net import Net
+from unrolled.cortex.rate.rule import Phases, Rule
+from unrolled.cortex.rate.settle import Settled, nudge, settle
+
+SWEEPS = 2
+"""Default sweeps of the free phase beyond its feed-forward start."""
+NUDGED = 1
+"""Default sweeps of a nudged phase beyond its first way down."""
+
+
+@dataclass
+class Step:
+    """What a batch taught.
+
+    Attributes:
+        changes: direction of descent of the mean loss for each weight, by name (`hidden1.weight`, ...).
+        loss: mean loss of the prediction, before learning.
+        wrong: how many predictions missed (integer labels), else NaN.
+        count: samples.
+        sweeps: of the free phase, and of the nudged phases.
+    """
+
+    changes: dict[str, Tensor]
+    loss: float
+    wrong: float
+    count: int
+    sweeps: tuple[int, ...] = ()
+
+    @property
+    def error(self) -> float:
+        """Share of the batch that was predicted wrongly."""
+        return self.wrong / self.count
+
+
+class Momentum:
+    """Each synapse's own velocity: v = momentum v + dw - decay w; w += lr v.
+
+    The same for every way to get the changes, so that they compare on equal terms. With `decay` and learned feedback,
+    the weights of the two directions become each other's transpose (Kolen & Pollack 1994).
+
+    Args:
+        net: whose weights.
+        lr: learning rate.
+        momentum: 0 to below 1.
+        decay: of weights, not of biases.
+
+    Raises:
+        ValueError: a rate or factor that makes no sense.
+    """
+
+    def __init__(self, net: Net, lr: float, momentum: float = 0.9, decay: float = 0.0) -> None:
+        if not (lr > 0 and math.isfinite(lr) and 0 <= momentum < 1 and decay >= 0):
+            raise ValueError(
+                f"lr={lr}, momentum={momentum}, decay={decay}: a rate above 0, a momentum from 0 to below 1, a decay from 0 on"
+            )
+        self.lr, self.momentum, self.decay = lr, momentum, decay
+        self.velocity = {name: torch.zeros_like(value) for name, value in net.tensors().items()}
+
+    @torch.no_grad()
+    def apply(self, net: Net, changes: Mapping[str, Tensor], factor: float = 1.0) -> None:
+        """Move the weights; names without a change stay where they are.
+
+        Args:
+            net: the network.
+            changes: direction of descent by name, as `Step.changes`.
+            factor: of the learning rate: a schedule's.
+        """
+        for name, value in net.tensors().items():
+            if name not in changes:
+                continue
+            v = self.velocity[name].mul_(self.momentum).add_(changes[name])
+            if self.decay and not name.endswith("bias"):
+                v.add_(value, alpha=-self.decay)
+            value.add_(v, alpha=self.lr * factor)
+
+    def state_dict(self) -> dict[str, Any]:
+        """For a checkpoint."""
+        return dict(self.velocity)
+
+    def load_state_dict(self, kept: Mapping[str, Tensor]) -> None:
+        """Go on from a checkpoint."""
+        for name, value in self.velocity.items():
+            value.copy_(kept[name])
+
+
+def learn(
+    net: Net, images: Tensor, labels: Tensor, memory: Momentum, *, factor: float = 1.0, **options: Any
+) -> Step:
+    """One batch: `changes`, applied.
+
+    Args:
+        net: learns in place.
+        images: `[batch, *shape]`.
+        labels: integers `[batch]`, or targets `[batch, outputs]`.
+        memory: learning rate and velocities.
+        factor: of the learning rate.
+        options: of `changes`.
+
+    Raises:
+        ValueError, NotSettling: as `changes`; the weights are then untouched.
+    """
+    step = changes(net, images, labels, **options)
+    memory.apply(net, step.changes, factor)
+    return step
+
+
+@torch.no_grad()
+def changes(
+    net: Net,
+    images: Tensor,
+    labels: Tensor,
+    *,
+    rule: Rule = centered,
+    beta: float = 0.1,
+    sides: int | None = None,
+    sweeps: int = SWEEPS,
+    nudged: int = NUDGED,
+    tol: float | None = None,
+    anderson: int = 0,
+) -> Step:
+    """What a rule would change, without changing it: no backward pass, no stored graph, only two phases.
+
+    A layer l below the output hears the nudge through L - l gains; its change is scaled by c_l = gain^-(L-l)
+    (`Net.scales`), which makes it the gradient's own size.
+
+    Args:
+        net: the network.
+        images: `[batch, *shape]`.
+        labels: integers `[batch]`, or targets `[batch, outputs]`.
+        rule: `generec`, `midpoint`, `chl` or `centered`.
+        beta: strength of the nudge; 1 with cross-entropy clamps the output.
+        sides: phases pushed away as well as drawn in (2) or the free phase and a drawn one (1); the rule's own.
+        sweeps: of the free phase, at most.
+        nudged: of each nudged phase, at most.
+        tol: ends a phase early, as in `settle` (free) and `nudge` (relative); None makes all sweeps.
+        anderson: as in `settle`.
+
+    Raises:
+        ValueError: beta 0, labels out of range, images of the wrong shape or not finite.
+        NotSettling: the network does not settle.
+    """
+    if not math.isfinite(beta) or beta == 0:
+        raise ValueError(
+            f"beta={beta}: without a nudge the two phases are one and nothing is learned; 0.1 is usual"
+        )
+    sides = rule.sides if sides is None else sides
+    if sides not in (1, 2):
+        raise ValueError(f"sides={sides}: 1 (from the free phase) or 2 (centered)")
+    if len(images) != len(labels) or not len(images):
+        raise ValueError(
+            f"{len(images) or 'no'} images and {len(labels)} labels: one for each, and at least one"
+        )
+    target = net.targets(labels)
+    base = settle(net, images, sweeps=sweeps, tol=tol, anderson=anderson)
+    loss, wrong = judged(net, base, target, labels)
+    if not math.isfinite(loss):
+        raise ValueError(
+            f"the loss is {loss}: the weights have diverged; nothing was changed; lower the learning rate"
+        )
+    high, up = nudge(net, base, target, beta, sweeps=nudged, tol=tol)
+    low, down = (
+        nudge(net, base, target, -beta, sweeps=nudged, tol=tol) if sides == 2 else ([None] * len(high), 0)
+    )
+    layers = [Phases(base.x, None, None)]
+    layers += [Phases(y, minus, plus) for y, minus, plus in zip(base.ys, low, high)]
+    made: dict[str, Tensor] = {}
+    for path, scale, x, y, winners in zip(net.paths, net.scales, layers, layers[1:], base.winners):
+        strength = scale / (sides * beta)
+        weight = rule.weight(path, x, y, winners).mul_(strength)
+        made[f"{path.name}.weight"] = weight
+        made[f"{path.name}.bias"] = rule.bias(path, y).mul_(strength)
+        if path.back is not None and net.feedback == "learned":
+            made[f"{path.name}.back"] = weight
+    return Step(made, loss, wrong, len(images), (base.sweeps, up, down))
+
+
+def judged(net: Net, base: Settled, target: Tensor, labels: Tensor) -> tuple[float, float]:
+    """Mean loss of a prediction, and how many are wrong."""
+    z, n = base.ys[-1], base.nets[-1]
+    if net.cost == "squared":
+        each = (target - z).square().sum(-1) / 2
+    elif net.output == "softmax":
+        each = -(target * n.log_softmax(-1)).sum(-1)
+    else:
+        each = torch.nn.functional.binary_cross_entropy_with_logits(n, target, reduction="none").sum(-1)
+    wrong = (
+        torch.full((), math.nan) if labels.is_floating_point() else (z.argmax(-1).cpu() != labels.cpu()).sum()
+    )
+    return float(each.mean()), float(wrong)
+
+
+@torch.no_grad()
+def predict(net: Net, images: Tensor, *, sweeps: int = SWEEPS, batch: int = 1000) -> Tensor:
+    """Output activity of the settled network, `[images, outputs]`, a batch at a time."""
+    return torch.cat([settle(net, part, sweeps=sweeps, tol=None).ys[-1] for part in images.split(batch)])

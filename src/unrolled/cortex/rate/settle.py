@@ -1,0 +1,261 @@
+"""Settling: sweeps down and up from a feed-forward start, and the same for the small change that a nudge makes."""
+
+import itertools
+import math
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from unrolled.core import Stop
+from unrolled.cortex.rate.anderson import Anderson
+from unrolled.cortex.rate.layers import ACTIVATIONS
+from unrolled.cortex.rate.net import Net, Nudged, State
+
+PATIENCE = 3
+"""Sweeps in a row over which the change has to grow before settling is given up."""
+
+ROUNDING = 1e-2
+"""Part of the first change below which growth is not judged: it is that of rounding errors."""
+
+
+class NotSettling(RuntimeError):
+    """A network that moves away from any fixed point.
+
+    Attributes:
+        layer: the one that moves most.
+        radius: by how much the change of state grows per sweep: an estimate of the spectral radius of the sweep.
+    """
+
+    def __init__(self, layer: str, radius: float, sweeps: int, gain: float) -> None:
+        self.layer, self.radius = layer, radius
+        super().__init__(
+            f"the network does not settle: after {sweeps} sweeps {layer} changes {radius:.3g} times as much as a sweep before "
+            f"(spectral radius of a sweep: about {radius:.3g}, below 1 settles); lower gain (now {gain:g}), the learning "
+            "rate, or raise weight decay"
+        )
+
+
+@dataclass
+class Settled:
+    """A settled state, and how it came about.
+
+    Attributes:
+        x: the clamped input.
+        ys: activity of each layer above the input, `[batch, ...]`.
+        nets: their net inputs.
+        winners: of each path's max pools; None where there is none.
+        sweeps: made, the feed-forward start not counted.
+        residuals: largest change of an activity in each sweep.
+        stop: `"settled"`, or `"steps"` when the last change was still above the tolerance.
+    """
+
+    x: Tensor
+    ys: list[Tensor]
+    nets: list[Tensor]
+    winners: list[Tensor | None]
+    sweeps: int
+    residuals: list[float]
+    stop: Stop
+
+    def state(self, net: Net) -> State:
+        """As a state of the system."""
+        won = {f"{name}.winners": w for name, w in zip(net.names, self.winners) if w is not None}
+        return {**dict(zip(net.names, self.ys)), **won}
+
+
+@torch.no_grad()
+def settle(
+    net: Net,
+    images: Tensor,
+    *,
+    sweeps: int = 50,
+    tol: float | None = 1e-5,
+    anderson: int = 0,
+    state: State | None = None,
+) -> Settled:
+    """Settle freely: the minus phase, the network's prediction.
+
+    Starts from a feed-forward sweep, which already is the fixed point when nothing comes down; each sweep then goes down
+    and up once, so that news from either end reaches every layer in one (symmetric Gauss-Seidel). The input's drive is
+    computed once.
+
+    Args:
+        net: the network.
+        images: `[batch, *shape]`.
+        sweeps: at most.
+        tol: settled when no activity changed by more in a sweep; None never looks, and makes `sweeps` sweeps.
+        anderson: how many earlier sweeps to extrapolate from (Anderson acceleration); each costs a network state of
+            memory, and pays for gains that settle slowly. 0 for none.
+        state: where to start instead.
+
+    Raises:
+        NotSettling: the change grows sweep after sweep, or is not finite.
+        ValueError: images that the network does not take.
+
+    Example:
+        y = 0.5 (x + z), z = 0.5 y for linear units at gain 1: y = 0.5 x / (1 - 0.25).
+
+        >>> net = Net(1, [1, 1], activation="linear", output="linear", cost="squared", gain=1.0)
+        >>> for path in net.paths:
+        ...     path.put(lambda name, value: torch.full_like(value, 0.5 * (name == "weight")))
+        >>> found = settle(net, torch.ones(1, 1), tol=1e-6)
+        >>> round(float(found.ys[0]), 5), round(float(found.ys[1]), 5), found.stop.reason
+        (0.66667, 0.33333, 'settled')
+    """
+    x = net.images(images)
+    top = len(net.paths) - 1
+    if state is None:
+        state = net.init(x)
+    elif any(len(state[name]) != len(x) for name in net.names):
+        raise ValueError(f"a state of {len(state[net.names[0]])} samples for {len(x)} images")
+    ys = [state[name] for name in net.names]
+    winners = [state.get(f"{name}.winners") for name in net.names]
+    bottoms = _heard(net, x, ys, winners)
+    tops: list[Tensor | None] = [None] * (top + 1)
+    memory = Anderson(anderson) if anderson else None
+    watch = _Watch(net, tol)
+    made, reason = 0, "steps"
+    while made < sweeps and reason == "steps" and top:
+        before = list(ys)
+        for k in reversed(range(top)):
+            tops[k] = net.gain * net.paths[k + 1].down(ys[k + 1], winners[k + 1])
+            new = net.activity(k, _sum(bottoms[k], tops[k]))
+            watch.see(k, ys[k], new)
+            ys[k] = new
+        for k in range(1, top + 1):
+            bottoms[k] = net.paths[k].drive(ys[k - 1], winners[k])
+            new = net.activity(k, _sum(bottoms[k], tops[k]))
+            watch.see(k, ys[k], new)
+            ys[k] = new
+        made += 1
+        reason = watch.judge(made)
+        if memory is not None and reason == "steps" and made < sweeps:
+            ys = memory.next(ys, before)
+            bottoms[1:] = _heard(net, x, ys, winners)[1:]
+    if not made:
+        reason = "settled"
+    nets = [_sum(bottom, above) for bottom, above in zip(bottoms, tops)]
+    return Settled(x, ys, nets, winners, made, watch.residuals, Stop(reason, made))
+
+
+@torch.no_grad()
+def nudge(
+    net: Net,
+    base: Settled,
+    target: Tensor,
+    beta: float,
+    *,
+    sweeps: int = 10,
+    tol: float | None = 1e-3,
+) -> tuple[list[Tensor], int]:
+    """Settle under a nudge of the output from a free state: the plus phase, as the change d that the nudge makes.
+
+    d_l = f(n_l + w_l d_{l-1} + gain w_{l+1}^T d_{l+1}) - f(n_l), with the nudge at the output: the very dynamics of
+    settling, written for the difference of the states. Without a nudge d = 0 exactly, however well the free state had
+    settled, and a difference of 1e-6 is as precise as one of 1: in bfloat16 too. Pools keep the winners of the free
+    state.
+
+    Args:
+        net: the network.
+        base: its free state.
+        target: `[batch, outputs]`.
+        beta: strength; negative for a push away.
+        sweeps: up and down, at most, after the first way down.
+        tol: settled when no change differs by more than this part of the largest in its layer.
+
+    Returns:
+        d of each layer, and how many sweeps were made.
+    """
+    top = len(net.paths) - 1
+    bottoms: list[Tensor | None] = [None] * (top + 1)
+    tops: list[Tensor | None] = [None] * (top + 1)
+    ds: list[Tensor] = [torch.zeros_like(y) for y in base.ys]
+    watch = _Watch(net, tol, relative=True)
+
+    def move(k: int, seen: bool) -> None:
+        n = _sum(_sum(base.nets[k], bottoms[k]), tops[k])
+        if k < top:
+            new = net.activity(k, n) - base.ys[k]
+        else:
+            new = output(net, n, base.ys[k] + ds[k], Nudged(target, target, beta)) - base.ys[k]
+        if seen:
+            watch.see(k, ds[k], new)
+        ds[k] = new
+
+    move(top, False)
+    for k in reversed(range(top)):
+        tops[k] = net.gain * net.paths[k + 1].down(ds[k + 1], base.winners[k + 1])
+        move(k, False)
+    made = 0
+    while made < sweeps and top and net.gain:
+        for k in range(1, top + 1):
+            bottoms[k] = net.paths[k].up(ds[k - 1], base.winners[k])[0]
+            move(k, True)
+        for k in reversed(range(top)):
+            tops[k] = net.gain * net.paths[k + 1].down(ds[k + 1], base.winners[k + 1])
+            move(k, True)
+        made += 1
+        if watch.judge(made) == "settled":
+            break
+    return ds, made
+
+
+def output(net: Net, n: Tensor, y: Tensor, nudged: Nudged | None) -> Tensor:
+    """Activity of the output layer for its net input n, under a nudge if there is one; y is its activity so far."""
+    top = len(net.paths) - 1
+    if nudged is None:
+        return net.activity(top, n)
+    target, beta = nudged.target, nudged.beta
+    if net.cost == "cross_entropy":
+        free = net.activity(top, n)
+        return free + beta * (target - free)
+    if ACTIVATIONS.get(net.output) is ACTIVATIONS["linear"]:
+        return (n + beta * target) / (1 + beta)  # the fixed point of z = n + beta (t - z)
+    return net.activity(top, n + beta * (target - y))
+
+
+class _Watch:
+    """How much each layer changes per sweep, and whether that ends."""
+
+    def __init__(self, net: Net, tol: float | None, *, relative: bool = False) -> None:
+        self.net, self.tol, self.relative = net, tol, relative
+        self.residuals: list[float] = []
+        self._seen: dict[int, Tensor] = {}
+
+    def see(self, k: int, old: Tensor, new: Tensor) -> None:
+        if self.tol is None:
+            return
+        change = (new - old).abs().amax()
+        if self.relative:
+            change = change / new.abs().amax().clamp_min(torch.finfo(new.dtype).tiny)
+        self._seen[k] = torch.maximum(change, self._seen[k]) if k in self._seen else change
+
+    def judge(self, made: int) -> str:
+        if self.tol is None or not self._seen:
+            return "steps"
+        each = torch.stack([self._seen[k] for k in sorted(self._seen)]).tolist()
+        names = [self.net.names[k] for k in sorted(self._seen)]
+        self._seen = {}
+        worst = max(each, key=lambda x: math.inf if math.isnan(x) else x)
+        self.residuals.append(worst)
+        layer = names[each.index(worst)]
+        if not math.isfinite(worst):
+            raise NotSettling(layer, math.inf, made, self.net.gain)
+        if worst <= self.tol:
+            return "settled"
+        last = self.residuals[-PATIENCE - 1 :]
+        if worst < ROUNDING * self.residuals[0]:
+            return "steps"
+        if len(last) > PATIENCE and all(b >= a for a, b in itertools.pairwise(last)):
+            radius = (last[-1] / last[0]) ** (1 / PATIENCE)
+            raise NotSettling(layer, radius, made, self.net.gain)
+        return "steps"
+
+
+def _heard(net: Net, x: Tensor, ys: list[Tensor], winners: list[Tensor | None]) -> list[Tensor]:
+    return [p.drive(below, won) for p, below, won in zip(net.paths, [x, *ys], winners)]
+
+
+def _sum(a: Tensor, b: Tensor | None) -> Tensor:
+    return a if b is None else a + b
