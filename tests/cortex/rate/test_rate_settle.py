@@ -104,7 +104,7 @@ def test_a_network_that_does_not_settle_says_which_layer_and_how_fast_it_runs_aw
         path.put(lambda name, value: torch.full_like(value, 2.0 * (name == "weight")))
     moved = net.step(
         {name: row[:, None] for name, row in zip(net.names, torch.eye(3, dtype=torch.float64))},
-        torch.zeros(3, 1),
+        torch.zeros(3, 1, dtype=torch.float64),
     )
     radius = float(torch.linalg.eigvals(torch.cat([moved[name] for name in net.names], 1)).abs().max())
     with pytest.raises(
