@@ -9,7 +9,7 @@ Read these first: `fit.py`, `gpt.py`, `corpus.py`.
 
 # Not lazy as elsewhere: `training.fit` is the function, and a later first import of the module of that name would
 # put the module there. It costs some 20 ms beyond torch.
-from unrolled.training import checkpoint, gpt, parallel, schedules, tokenizer
+from unrolled.training import checkpoint, gpt, images, parallel, schedules, tokenizer
 from unrolled.training.corpus import Batches, Corpus, corpus
 from unrolled.training.fit import Fit, fit, validation
 from unrolled.training.progress import Progress, progress
@@ -23,6 +23,7 @@ __all__ = [
     "corpus",
     "fit",
     "gpt",
+    "images",
     "parallel",
     "progress",
     "schedules",

@@ -10,9 +10,12 @@ Net(1x28x28 -> hidden1 16x14x14 -> hidden2 100 -> output 10, gain 0.1, symmetric
 # Not lazy as elsewhere: the rules, `settle`, `learn` and `align` are named as their files, and a later first import of
 # such a file would put the module in the function's place.
 from unrolled.cortex.rate import naive
+from unrolled.cortex.rate.backprop import backprop
 from unrolled.cortex.rate.centered import centered
 from unrolled.cortex.rate.chl import chl
+from unrolled.cortex.rate.feedback_alignment import feedback_alignment
 from unrolled.cortex.rate.generec import generec
+from unrolled.cortex.rate.hebb import hebb
 from unrolled.cortex.rate.layers import Conv, Dense
 from unrolled.cortex.rate.learn import Momentum, Step, changes, learn, predict
 from unrolled.cortex.rate.midpoint import midpoint
@@ -31,10 +34,13 @@ __all__ = [
     "Rule",
     "Settled",
     "Step",
+    "backprop",
     "centered",
     "changes",
     "chl",
+    "feedback_alignment",
     "generec",
+    "hebb",
     "learn",
     "midpoint",
     "naive",

@@ -21,7 +21,7 @@ from torch import Tensor
 from unrolled.cortex.rate.centered import centered
 from unrolled.cortex.rate.net import Net
 from unrolled.cortex.rate.rule import Phases, Rule
-from unrolled.cortex.rate.settle import Settled, nudge, settle
+from unrolled.cortex.rate.settle import nudge, settle
 
 SWEEPS = 2
 """Default sweeps of the free phase beyond its feed-forward start."""
@@ -167,17 +167,9 @@ def changes(
     sides = rule.sides if sides is None else sides
     if sides not in (1, 2):
         raise ValueError(f"sides={sides}: 1 (from the free phase) or 2 (centered)")
-    if len(images) != len(labels) or not len(images):
-        raise ValueError(
-            f"{len(images) or 'no'} images and {len(labels)} labels: one for each, and at least one"
-        )
-    target = net.targets(labels)
-    base = settle(net, images, sweeps=sweeps, tol=tol, anderson=anderson)
-    loss, wrong = judged(net, base, target, labels)
-    if not math.isfinite(loss):
-        raise ValueError(
-            f"the loss is {loss}: the weights have diverged; nothing was changed; lower the learning rate"
-        )
+    x, target = net.batch(images, labels)
+    base = settle(net, x, sweeps=sweeps, tol=tol, anderson=anderson)
+    loss, wrong = finite(float(losses(net, base.nets[-1], target).mean())), misses(base.nets[-1], labels)
     high, up = nudge(net, base, target, beta, sweeps=nudged, tol=tol)
     low, down = (
         nudge(net, base, target, -beta, sweeps=nudged, tol=tol) if sides == 2 else ([None] * len(high), 0)
@@ -185,29 +177,44 @@ def changes(
     layers = [Phases(base.x, None, None)]
     layers += [Phases(y, minus, plus) for y, minus, plus in zip(base.ys, low, high)]
     made: dict[str, Tensor] = {}
-    for path, scale, x, y, winners in zip(net.paths, net.scales, layers, layers[1:], base.winners):
+    for k, (path, scale) in enumerate(zip(net.paths, net.scales)):
+        pre, post = layers[k : k + 2]
         strength = scale / (sides * beta)
-        weight = rule.weight(path, x, y, winners).mul_(strength)
+        weight = rule.weight(path, pre, post, base.winners[k]).mul_(strength)
         made[f"{path.name}.weight"] = weight
-        made[f"{path.name}.bias"] = rule.bias(path, y).mul_(strength)
+        made[f"{path.name}.bias"] = rule.bias(path, post).mul_(strength)
         if path.back is not None and net.feedback == "learned":
             made[f"{path.name}.back"] = weight
-    return Step(made, loss, wrong, len(images), (base.sweeps, up, down))
+    return Step(made, loss, wrong, len(x), (base.sweeps, up, down))
 
 
-def judged(net: Net, base: Settled, target: Tensor, labels: Tensor) -> tuple[float, float]:
-    """Mean loss of a prediction, and how many are wrong."""
-    z, n = base.ys[-1], base.nets[-1]
+def losses(net: Net, n: Tensor, target: Tensor) -> Tensor:
+    """Loss of each sample, given the output's net input."""
     if net.cost == "squared":
-        each = (target - z).square().sum(-1) / 2
-    elif net.output == "softmax":
-        each = -(target * n.log_softmax(-1)).sum(-1)
-    else:
-        each = torch.nn.functional.binary_cross_entropy_with_logits(n, target, reduction="none").sum(-1)
-    wrong = (
-        torch.full((), math.nan) if labels.is_floating_point() else (z.argmax(-1).cpu() != labels.cpu()).sum()
-    )
-    return float(each.mean()), float(wrong)
+        return (target - net.activity(len(net.paths) - 1, n)).square().sum(-1) / 2
+    if net.output == "softmax":
+        return -(target * n.log_softmax(-1)).sum(-1)
+    return torch.nn.functional.binary_cross_entropy_with_logits(n, target, reduction="none").sum(-1)
+
+
+def misses(n: Tensor, labels: Tensor) -> float:
+    """How many samples' largest output is not the label's; NaN for targets that are no labels."""
+    if labels.is_floating_point():
+        return math.nan
+    return float((n.argmax(-1) != labels.to(n.device)).sum())
+
+
+def finite(loss: float) -> float:
+    """The loss, if it is a number.
+
+    Raises:
+        ValueError: it is not.
+    """
+    if not math.isfinite(loss):
+        raise ValueError(
+            f"the loss is {loss}: the weights have diverged; nothing was changed; lower the learning rate"
+        )
+    return loss
 
 
 @torch.no_grad()

@@ -254,6 +254,18 @@ class Net:
             )
         return torch.nn.functional.one_hot(labels.long(), self.outputs).to(self.device, self.dtype)
 
+    def batch(self, images: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
+        """A batch of inputs and its targets, checked.
+
+        Raises:
+            ValueError: as `images` and `targets`, or not one label for each image.
+        """
+        if len(images) != len(labels) or not len(images):
+            raise ValueError(
+                f"{len(images) or 'no'} images and {len(labels)} labels: one for each, and at least one"
+            )
+        return self.images(images), self.targets(labels)
+
     # -- as a system
 
     def init(self, input: Any, *, rng: torch.Generator | None = None) -> State:

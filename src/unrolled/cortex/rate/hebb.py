@@ -1,0 +1,46 @@
+"""Hebb: cells that are active together under the outcome, with no prediction to compare it to."""
+
+import torch
+from torch import Tensor
+
+from unrolled.cortex.rate.learn import Step, finite, losses, misses
+from unrolled.cortex.rate.net import Net
+
+
+@torch.no_grad()
+def hebb(net: Net, images: Tensor, labels: Tensor) -> Step:
+    """Dw = y x - y^2 w (Oja 1982) in every path, the output clamped to the outcome: the control without an error.
+
+    The same synapses see the same two ends as in the contrastive rules, but in one phase only. The term -y^2 w keeps
+    weights bounded; feature maps share it. The bias of a unit has nothing to learn from and stays.
+
+    Args:
+        net: the network; its feed-forward state is used, with the output clamped.
+        images: `[batch, *shape]`.
+        labels: integers `[batch]`, or targets `[batch, outputs]`.
+
+    Raises:
+        ValueError: as `changes`.
+
+    Example:
+        A single linear unit under one input x learns w = x / |x|, Oja's closed form.
+
+        >>> from unrolled.cortex.rate import Momentum
+        >>> net = Net(2, [1, 1], activation="linear", rng=1, dtype=torch.float64)
+        >>> memory, x = Momentum(net, 0.02, 0.0), torch.tensor([[3.0, 4.0]], dtype=torch.float64)
+        >>> for _ in range(200):
+        ...     memory.apply(net, hebb(net, x, torch.tensor([0])).changes)
+        >>> [round(abs(w), 4) for w in net.paths[0].weight[0].tolist()]
+        [0.6, 0.8]
+    """
+    x, target = net.batch(images, labels)
+    below, made = x, dict[str, Tensor]()
+    for k, path in enumerate(net.paths):
+        drive, winners = path.up(below)
+        n = path.add_bias(drive)
+        y = net.activity(k, n) if k < len(net.paths) - 1 else target
+        square = path.each(y.square()).view(-1, *[1] * (path.weight.dim() - 1))
+        made[f"{path.name}.weight"] = path.product(below, y, winners) - square * path.weight
+        below = y
+    loss = finite(float(losses(net, n, target).mean()))
+    return Step(made, loss, misses(n, labels), len(x))
