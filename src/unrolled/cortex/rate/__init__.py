@@ -10,6 +10,7 @@ Net(1x28x28 -> hidden1 16x14x14 -> hidden2 100 -> output 10, gain 0.1, symmetric
 # Not lazy as elsewhere: the rules, `settle`, `learn` and `align` are named as their files, and a later first import of
 # such a file would put the module in the function's place.
 from unrolled.cortex.rate import naive
+from unrolled.cortex.rate.align import align
 from unrolled.cortex.rate.backprop import backprop
 from unrolled.cortex.rate.centered import centered
 from unrolled.cortex.rate.chl import chl
@@ -34,6 +35,7 @@ __all__ = [
     "Rule",
     "Settled",
     "Step",
+    "align",
     "backprop",
     "centered",
     "changes",
