@@ -1,1 +1,32 @@
-"""languagegame: a frozen biological network as the core of a policy, pi(s) = D[f(E(s))], and a conversation with it."""
+"""languagegame: a frozen biological network as the core of a policy, pi(s) = D[f(E(s))], and a conversation with it.
+
+>>> from unrolled.languagegame import Policy
+>>> policy = Policy.make("CartPole-v1", "tyson1999")
+>>> policy
+Policy(tyson1999, field for CartPole-v1: 4 -> 3 -> 2)
+>>> sorted(policy.trace([0.0, 0.1, 0.0, -0.1]))[:4]
+['clamped', 'g', 'h', 'logits']
+"""
+
+from typing import TYPE_CHECKING
+
+from unrolled._lazy import attach
+
+if TYPE_CHECKING:
+    from unrolled.languagegame.cores import Core as Core
+    from unrolled.languagegame.interfaces import Critic as Critic
+    from unrolled.languagegame.interfaces import Decoder as Decoder
+    from unrolled.languagegame.interfaces import Encoder as Encoder
+    from unrolled.languagegame.policy import Policy as Policy
+
+__getattr__, __dir__, __all__ = attach(
+    __name__,
+    submodules=("baselines", "cores", "envs", "interfaces", "policy"),
+    names={
+        "Core": "cores",
+        "Critic": "interfaces",
+        "Decoder": "interfaces",
+        "Encoder": "interfaces",
+        "Policy": "policy",
+    },
+)
