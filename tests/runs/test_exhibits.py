@@ -14,7 +14,7 @@ GOOD = {
         {"values": ONES(3, 4)},
         {"groups": [{"label": "in", "start": 0, "stop": 4}], "bands": [{"label": "minus", "start": 0, "stop": 1}]},
     ),
-    "heatmap": ({"V1": ONES(3, 2, 2), "V2": ONES(4, 5)}, {"rows": {"V1": ["a", "b"]}, "diverging": True}),
+    "heatmap": ({"V1": ONES(3, 2, 2), "V2": ONES(4, 5)}, {"rows": {"V1": ["a", "b"]}, "diverging": True, "follow": "rows"}),
     "bars": ({"values": ONES(3, 2, 4)}, {"labels": list("ABCD"), "groups": ["ann", "bob"], "stacked": True, "mark": 1}),
     "graph": ({"edges": ONES(3, 2, 2), "size": ONES(2), "ring": ONES(3, 2)}, {"nodes": ["ann", "bob"]}),
     "frontier": (

@@ -45,7 +45,7 @@ KINDS: dict[str, Kind] = {
     ),
     "raster": Kind(
         {"values": "T n"},
-        {"ylabel?": "text", "groups?": "spans", "bands?": "bands", "range?": "range"},
+        {"ylabel?": "text", "groups?": "spans", "labels?": "names n", "bands?": "bands", "range?": "range"},
         moves=True,
     ),
     "heatmap": Kind(
@@ -56,6 +56,7 @@ KINDS: dict[str, Kind] = {
             "columns?": "labels",
             "range?": "range",
             "diverging?": "flag",
+            "follow?": "axis",
             "names?": "texts by array",
         },
     ),
@@ -326,6 +327,7 @@ _CHECKS: dict[str, tuple[str, Any]] = {
     "names": ("a list of texts", _texts),
     "integers": ("a list of integers", _all(_whole)),
     "range": ("two numbers, the lower first", lambda v: _numbers(v, 2) and v[0] < v[1]),
+    "axis": ("'rows' or 'columns': the axis of a still map that is time", lambda v: v in ("rows", "columns")),
     "log": ("'x', 'y' or 'xy': the axes that are logarithmic", lambda v: v in ("x", "y", "xy")),
     "roles": ("array -> 'minus' or 'plus'", _by_array(lambda v: v in ("minus", "plus"))),
     "texts by array": ("array -> text", _by_array(_text)),
