@@ -87,7 +87,8 @@ def test_truncation_is_not_termination_and_final_is_before_the_reset():
     for _ in range(199):
         assert not env.step([[0.0]]).truncated.any()
     last = env.step([[0.0]])
-    assert last.truncated.all() and not last.terminated.any()
+    assert last.truncated.all()
+    assert not last.terminated.any()
     assert not np.array_equal(last.obs, last.final)
 
 

@@ -13,6 +13,10 @@ from typing import TYPE_CHECKING
 from unrolled._lazy import attach
 
 if TYPE_CHECKING:
+    from unrolled.languagegame._ppo import PRESETS as PRESETS
+    from unrolled.languagegame._ppo import Settings as Settings
+    from unrolled.languagegame._ppo import Training as Training
+    from unrolled.languagegame._ppo import ppo as ppo
     from unrolled.languagegame.cores import Core as Core
     from unrolled.languagegame.interfaces import Critic as Critic
     from unrolled.languagegame.interfaces import Decoder as Decoder
@@ -27,6 +31,10 @@ __getattr__, __dir__, __all__ = attach(
         "Critic": "interfaces",
         "Decoder": "interfaces",
         "Encoder": "interfaces",
+        "PRESETS": "_ppo",
         "Policy": "policy",
+        "Settings": "_ppo",
+        "Training": "_ppo",
+        "ppo": "_ppo",
     },
 )

@@ -1,5 +1,6 @@
 """`Core`: a frozen system as a vector field on `[B, d]`, with the scale on which it lives."""
 
+import copy
 import re
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -246,11 +247,13 @@ class Core:
             "time_scale": self.time_scale, "low": self.low,
         }  # fmt: skip
 
-    def restate(self, spec: dict[str, Any]) -> None:
-        """Take the statistics and bounds of a saved spec."""
-        self.mu, self.std = (torch.tensor(spec[key], dtype=torch.float64) for key in ("mu", "std"))
-        self.time_scale, self.low = spec["time_scale"], spec["low"]
-        self._cast.clear()
+    def restated(self, spec: dict[str, Any]) -> "Core":
+        """The same system with the statistics and bounds of a saved spec."""
+        made = copy.copy(self)
+        made.mu, made.std = (torch.tensor(spec[key], dtype=torch.float64) for key in ("mu", "std"))
+        made.name, made.time_scale, made.low = spec["name"], spec["time_scale"], spec["low"]
+        made._cast = {}
+        return made
 
     def __repr__(self) -> str:
         return f"Core({self.name!r}, {self.width} wide)"

@@ -213,6 +213,24 @@ class Policy(nn.Module):
         made = self.steps(obs, state)
         return made["logits"], self.critic(made["z"]), made.get("state")
 
+    def start(self, batch: int = 1) -> Tensor:
+        """The carried state at the start of an episode: mu, `[B, d]`."""
+        mu, _ = self.core.scale(next(self.parameters()))
+        return mu.expand(batch, -1).clone()
+
+    @torch.no_grad()
+    def restate(self, obs: Tensor, state: Tensor | None = None, *, momentum: float = 0.1) -> None:
+        """Move the running statistics of both BatchNorms towards those of a batch of observations `[B, m]`."""
+        norms = [module for module in self.modules() if isinstance(module, nn.BatchNorm1d)]
+        before = [norm.momentum for norm in norms]
+        for norm in norms:
+            norm.momentum = momentum
+        super().train(True)
+        self.steps(obs, state)
+        self.eval()
+        for norm, value in zip(norms, before):
+            norm.momentum = value
+
     # --- what it does ----------------------------------------------------------------------------------------------------
 
     def trace(self, obs: Any, state: Tensor | None = None) -> dict[str, Tensor]:
@@ -363,7 +381,7 @@ class Policy(nn.Module):
                 f"{os.fspath(path)} is a policy around {about['name']} with {', '.join(about['species'])}; {core.name} has "
                 f"{', '.join(core.species)}"
             )
-        core.restate(about)
+        core = core.restated(about)
         encoder = Encoder(spec["observations"], core.width)
         low, high = ((None, None) if spec["low"] is None else (torch.tensor(spec["low"]), torch.tensor(spec["high"])))  # fmt: skip
         decoder = Decoder(core.out, spec["actions"], spec["discrete"], low=low, high=high)
