@@ -15,6 +15,7 @@ from unrolled.core import Trajectory
 from unrolled.cortex import Network
 from unrolled.instruments.reading import COLORS, axes
 from unrolled.runs import Run
+from unrolled.studies import _cortex_exhibits as exhibits
 
 PAPER = {
     "title": "This is how the Neocortex Learns",
@@ -131,7 +132,9 @@ def remember(run: Run, fresh: Network, net: Network, names: Sequence[str], *patt
         if path.params.learn
     }
     Trajectory.from_records(trials, wts, meta={"paths": list(wts)}).save(run.path / WEIGHTS)
-    run.save_trajectory(Trajectory.from_records(after.t, records, meta=meta))
+    trial = Trajectory.from_records(after.t, records, meta=meta)
+    exhibits.show(run, net, trial)
+    run.save_trajectory(trial)
 
 
 def wanted(names: Sequence[str]) -> list[str]:

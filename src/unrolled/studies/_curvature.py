@@ -158,6 +158,12 @@ def train(
     )
     if not result.stop.ok:
         raise FloatingPointError(f"training {name} failed: {result.stop}")
+    split_up = [r for r in probes.probes[0].records if r.blocks is not None and r.norms is not None]
+    if split_up:
+        run.log(
+            kind="layers", **labels, groups=list(split_up[0].groups), steps=[r.step for r in split_up],
+            nds=[(r.blocks / r.norms.square()).tolist() for r in split_up],  # pyright: ignore[reportOptionalOperand, reportOptionalMemberAccess]
+        )  # fmt: skip
 
 
 class _Several:
@@ -204,6 +210,15 @@ def series(run: Run, *, scope: str = "all", **labels: Any) -> Trajectory:
         {name: torch.tensor(values, dtype=torch.float64) for name, values in columns.items()}
         | {"val_loss": torch.tensor([losses[step] for step in steps], dtype=torch.float64)},
     )
+
+
+def layers(run: Run, **labels: Any) -> Trajectory | None:
+    """Sharpness of each layer's own part of a step, `nds` `[T, groups]`; None where the probe did not split."""
+    for row in run.metrics():
+        if row.get("kind") == "layers" and all(row.get(key) == value for key, value in labels.items()):
+            nds = torch.tensor(row["nds"], dtype=torch.float64)
+            return Trajectory.from_records(row["steps"], {"nds": nds}, meta={"groups": row["groups"]})
+    return None
 
 
 def losses(run: Run, **labels: Any) -> Trajectory:

@@ -11,6 +11,7 @@ from typing import Any, Literal
 
 from unrolled.runs import Claim, Run
 from unrolled.studies import _curvature as curvature
+from unrolled.studies import _curvature_exhibits as exhibits
 from unrolled.training import corpus, gpt
 
 PAPER = curvature.PAPER
@@ -101,6 +102,9 @@ def study(config: Config, run: Run) -> list[Claim]:
                 labels={"optimizer": name, "seed": seed}, steps=config.steps, warmup=config.warmup,
                 probe_every=config.probe_every,
             )  # fmt: skip
+    labels = {name: {"optimizer": name, "seed": config.seed} for name in names}
+    split = {name: found for name in names if (found := curvature.layers(run, **labels[name])) is not None}
+    exhibits.show(run, {name: curvature.series(run, **labels[name]) for name in names}, curvature.NAME, split)
     return claims(config, run)
 
 

@@ -13,6 +13,7 @@ from unrolled.instruments.reading import COLORS, axes
 from unrolled.optim.theory import Quadratic, check_theorem, power_law, simulate
 from unrolled.runs import Claim, Run
 from unrolled.studies import _curvature as curvature
+from unrolled.studies import _curvature_exhibits as exhibits
 
 PAPER = curvature.PAPER
 METHODS = ("muon", "directional_sharpness")
@@ -22,6 +23,8 @@ CONTROL = Quadratic(m=20, q=50, w_H=100, w_L=1, sigma_H=3, sigma_L=1)
 """Its 1/alpha = 2.5 is below 1 + sigma_H/sigma_L = 4: the condition of part (b) fails."""
 SPARE = Quadratic(m=5, q=50, w_H=5, w_L=1, sigma_H=3, sigma_L=1)
 """Its rho + 1 = 6 is below 1/alpha = 10: the condition fails, and Muon is ahead all the same."""
+
+TITLES = {"worked": "condition holds", "control": "condition fails"}
 
 
 @dataclass(frozen=True)
@@ -88,6 +91,8 @@ def study(config: Config, run: Run) -> list[Claim]:
                     phi=float(path["phi"][t]),
                     nds=float(path["nds"][t]),
                 )
+
+    exhibits.theory(run, TITLES)
 
     run.status(phase="decaying spectrum")
     ratios: dict[str, list[float]] = {"muon": [], "sign_adam": []}
@@ -163,8 +168,7 @@ def figures(run: Run) -> dict[str, tuple[Any, str]]:
 
     figure = Figure(figsize=(8.8, 3.1), layout="constrained")
     rows = run.metrics()
-    titles = {"worked": "condition holds", "control": "condition fails"}
-    for ax, (problem, title) in zip(map(axes, figure.subplots(1, 2)), titles.items()):
+    for ax, (problem, title) in zip(map(axes, figure.subplots(1, 2)), TITLES.items()):
         for direction, name, color in (("gd", "gradient descent", COLORS[0]), ("muon", "Muon", COLORS[1])):
             path = [row for row in rows if row.get("problem") == problem and row["direction"] == direction]
             ax.plot([row["step"] for row in path], [row["phi"] for row in path], color=color, label=name)

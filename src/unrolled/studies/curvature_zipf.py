@@ -13,6 +13,7 @@ from unrolled.instruments.reading import axes
 from unrolled.optim import data
 from unrolled.runs import Claim, Run
 from unrolled.studies import _curvature as curvature
+from unrolled.studies import _curvature_exhibits as exhibits
 from unrolled.training import gpt
 
 PAPER = curvature.PAPER
@@ -117,6 +118,9 @@ def study(config: Config, run: Run) -> list[Claim]:
                     labels={"s": s, "optimizer": name, "seed": seed}, steps=config.steps, warmup=config.warmup,
                     probe_every=config.probe_every, split=None,
                 )  # fmt: skip
+    steep = {"s": config.exponents[-1], "seed": config.seed}
+    paths = {name: curvature.series(run, optimizer=name, **steep) for name in config.optimizers}
+    exhibits.show(run, paths, curvature.NAME, {})
     return claims(config, run)
 
 

@@ -17,6 +17,7 @@ from unrolled.debate.log import DebateLog, Question, answers
 from unrolled.debate.proxies import proxies
 from unrolled.runs import Claim, Run
 from unrolled.studies import _debate as debate
+from unrolled.studies import _debate_exhibits as exhibits
 
 PAPER = debate.PAPER
 
@@ -190,13 +191,15 @@ def proxy_claims(log: DebateLog, fits: FJFits, config: Config, common: dict[str,
 
 
 def example(log: DebateLog, fits: FJFits, good: list[int], run: Run) -> None:
-    """Log the identified question whose beliefs moved most, for the figures."""
+    """Log and show the identified question whose beliefs moved most; show the first where none is identified."""
     if not good:
+        exhibits.show(run, log.questions[0], fits[0])
         return
     q = max(good, key=lambda i: float((log.beliefs[i][-1] - log.beliefs[i][0]).abs().nan_to_num().sum()))
     M = torch.stack([fits[q].model.M_T(t) for t in range(1, min(fits[q].rounds, 5) + 1)])
     run.log(kind="example", question=q, beliefs=log.beliefs[q].tolist(), options=list(log.questions[q].options),
             agents=list(log.questions[q].agents), influence=M.tolist(), total=fits[q].M.tolist())  # fmt: skip
+    exhibits.show(run, log.questions[q], fits[q])
 
 
 def influence_claims(

@@ -16,6 +16,7 @@ from unrolled.latent.superposition import Reasoner
 from unrolled.latent.tasks import Graph
 from unrolled.latent.tasks.problem import search
 from unrolled.runs import Claim, Run
+from unrolled.studies import _latent_exhibits as exhibits
 
 PAPER = {
     "title": "Reasoning by Superposition: A Theoretical Perspective on Chain of Continuous Thought",
@@ -71,6 +72,9 @@ def study(config: Config, run: Run) -> list[Claim]:
         run.log(step=k, hops=graph.hops, nodes=graph.nodes, held=len(held[-1]), solved=solved, early=before is None,
                 exact=exact, walk=walks)  # fmt: skip
         run.progress(k + 1, len(problems) + config.graphs)
+        if k == 0:
+            thoughts = reasoner.think(reasoner.prompt(graph.edges, graph.root), graph.hops)[:, : graph.nodes]
+            exhibits.show(run, graph, thoughts, reached(graph.edges, graph.root, graph.hops))
     rows = run.metrics()
     general = 0
     small_one = Reasoner(config.nodes)

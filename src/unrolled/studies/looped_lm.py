@@ -18,6 +18,7 @@ from unrolled.instruments.reading import COLORS, axes
 from unrolled.looped import LT2, Cache, LT2Config
 from unrolled.runs import Claim, Run
 from unrolled.studies import _looped as looped
+from unrolled.studies import _looped_exhibits as exhibits
 from unrolled.training import corpus
 
 PAPER = looped.PAPER
@@ -91,9 +92,9 @@ def study(config: Config, run: Run) -> list[Claim]:
             if arm == "hybrid":
                 curve(config, run, model, tests, seed)
                 if seed == config.seed:
-                    run.save_trajectory(
-                        watched(model, varied(tests(0)[0])[None, : config.shown], max(config.curve))
-                    )
+                    saved = watched(model, varied(tests(0)[0])[None, : config.shown], max(config.curve))
+                    exhibits.show(run, saved, residuals(saved), letter)
+                    run.save_trajectory(saved)
     return claims(config, run)
 
 

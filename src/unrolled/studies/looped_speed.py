@@ -20,6 +20,7 @@ from unrolled.instruments.reading import axes
 from unrolled.looped import LT2, Cache, LT2Config, ops
 from unrolled.runs import Claim, Run
 from unrolled.studies import _looped as looped
+from unrolled.studies import _looped_exhibits as exhibits
 
 PAPER = looped.PAPER
 PATTERNS = {"softmax": "full", "hybrid": "interleaved:4:1", "gated delta": "gated_delta"}
@@ -178,6 +179,7 @@ def study(config: Config, run: Run) -> list[Claim]:
         run.status(phase="decoding")
         decode(config, run)
         run.commit()
+    exhibits.cost(run, run.metrics())
     return claims(config, run)
 
 

@@ -16,10 +16,17 @@ from unrolled.runs import Claim, Run
 from unrolled.sbml import models
 from unrolled.sbml.analysis import calibrate, conserved, steady_states
 from unrolled.studies import _sbml as shared
+from unrolled.studies import _sbml_exhibits as exhibits
 
 PAPER = shared.PAPER
 SOLVER: dict[str, Any] = {"method": "dopri5", "max_steps": 3_000_000}
 """Explicit and compiled: the networks are mildly stiff, and long runs of many starts are cheapest so."""
+SHOWN: dict[str, dict[str, Any]] = {
+    "tyson1999": {},
+    "kholodenko2000": {"x": "MAPK", "y": "MAPK_PP"},
+    "gardner2000": {"starts": 5},
+}
+"""Networks with panels of their own, and what these show."""
 
 
 @dataclass(frozen=True)
@@ -68,6 +75,8 @@ def study(config: Config, run: Run) -> list[Claim]:
             "mu": what.mu.tolist(), "std": what.std.tolist(), "seconds": time.perf_counter() - begin,
         }  # fmt: skip
         run.log(**rows[name])
+        if name in SHOWN:
+            exhibits.show(run, model, name, 4 * what.time_scale, **SHOWN[name])
         run.progress(k + 1, len(config.networks))
     return [
         Claim("textbook", "steady states and thresholds of eight textbook systems (largest relative error)", paper=0.0, ours=max(textbook.values()),

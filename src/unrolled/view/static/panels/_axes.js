@@ -47,7 +47,7 @@ export function scale([low, high], [from, to], log) {
 
 /**
  * Draw both axes and give the maps {x, y, box}.
- * @param spec x, y: ranges; log: "x", "y", "xy" or none; xlabel, ylabel; left, bottom: room in px.
+ * @param spec x, y: ranges; log: "x", "y", "xy" or none; xlabel, ylabel; left: room in px; bare: nothing along x.
  */
 export function plane(ctx, width, height, theme, spec) {
   const log = spec.log || "";
@@ -69,7 +69,7 @@ export function plane(ctx, width, height, theme, spec) {
     ctx.fillText(format(v), box.left - 6, y(v));
   }
   ctx.textAlign = "center";
-  for (const v of log.includes("x") ? decades(...spec.x) : ticks(...spec.x, across)) {
+  for (const v of spec.bare ? [] : log.includes("x") ? decades(...spec.x) : ticks(...spec.x, across)) {
     ctx.globalAlpha = 0.25;
     line(ctx, x(v), box.top, x(v), box.bottom);
     ctx.globalAlpha = 1;

@@ -75,7 +75,7 @@ export function chart(root, context, spec) {
           points: { show: xs.length <= 40, size: 5, fill: styled[i].color },
         })),
       ],
-      hooks: { drawClear: [bands], setSelect: [zoomed], setScale: [place] },
+      hooks: { drawClear: [bands], setSelect: [zoomed], draw: [place] },
     };
     if (plot) plot.destroy();
     plot = new uPlot(options, [xs, ...data.slice(1).map(positive)], host);

@@ -43,8 +43,7 @@ export default function panel(root, exhibit, context) {
     hits = [];
     const outer = groups ? groups.length : labels.length;
     const inner = groups && !data.stacked ? labels.length : 1;
-    const { y, box } = plane(ctx, width, height - 14, theme, { x: [0, 1], y: range, ylabel: data.ylabel, bottom: 10, quiet: true });
-    ctx.clearRect(box.left - 2, box.bottom + 2, width, height);
+    const { y, box } = plane(ctx, width, height, theme, { x: [0, 1], y: range, ylabel: data.ylabel, bare: true });
     const w = (box.right - box.left) / outer;
     const thick = (0.8 * w) / inner;
     const step = Math.max(1, Math.ceil(34 / w));

@@ -92,8 +92,8 @@ export default function panel(root, exhibit, context) {
 
   const show = latest(
     async (index) => {
-      top = Math.max((await weight.extent())[1], 1e-12);
       now = await weight.at(index);
+      top = now.reduce((most, v) => (v > most ? v : most), 1e-12); // of this time: what is held, however thinly
       real = truth ? await truth.at(index) : null;
       const held = nodes.filter((_, i) => now[i] > 0.05 * top);
       const some = held.slice(0, 20).join(", ");

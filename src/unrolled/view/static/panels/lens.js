@@ -21,9 +21,11 @@ export default function panel(root, exhibit, context) {
 
   function cell(i, r, j) {
     const chance = p(i, r, j);
-    const made = element("td", { class: "lens-cell", title: `${clipped(text[i][r][j], 60)}: ${shown(chance)}` });
+    const made = element("td", { class: "lens-cell" });
+    if (chance < 1e-4) return made; // as good as not said
+    made.title = `${clipped(text[i][r][j], 60)}: ${shown(chance)}`;
     made.append(element("bdi", { text: word(text[i][r][j]) }));
-    if (single) made.append(element("small", { text: shown(chance) }));
+    if (single) made.append(element("small", { text: Number.isFinite(chance) ? chance.toFixed(2) : "" }));
     made.style.background = Number.isFinite(chance) ? faint(context.theme().minus, Math.min(0.85, 0.05 + 0.7 * chance)) : "";
     if (data.chosen && data.chosen[r] === text[i][r][j]) made.classList.add("right");
     return made;

@@ -44,7 +44,7 @@ export default function panel(root, exhibit, context) {
       const bar = element("span", { class: "transcript-weight", "aria-hidden": "true" });
       bar.style.width = `${Math.max(2, (60 * weight) / total)}px`;
       bar.style.background = color(who);
-      return element("span", { class: "transcript-by" }, bar, element("bdi", { text: `${clipped(who, 40)} ${format(weight)}` }));
+      return element("span", { class: "transcript-by" }, bar, element("bdi", { text: `${clipped(who, 40)} ${format(weight, 2)}` }));
     });
     return [element("p", { class: "transcript-moved" }, element("span", { text: "moved by " }), ...parts)];
   }
