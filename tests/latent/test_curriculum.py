@@ -84,8 +84,13 @@ def test_stages_reach_the_rows(small):
     problems, words = small
     thinker = thinker_of(words, c=2, stages=2)
     seen = []
-    original = thinker.loss
-    thinker.loss = lambda rows: (seen.append([row.thoughts for row in rows]), original(rows))[1]
+    original = thinker.method.loss
+
+    def watched(backbone, rows, *rest):
+        seen.append([row.thoughts for row in rows])
+        return original(backbone, rows, *rest)
+
+    thinker.method.loss = watched
     train(thinker, problems, epochs=4, per_stage=1, batch=20)
     assert [set(counts) for counts in seen] == [{0}, {2}, {4}, {4}]
     seen.clear()
@@ -111,3 +116,27 @@ def test_bad_input(small):
         train(thinker, problems, epochs=1, reset="sometimes")
     with pytest.raises(ValueError, match="uniform 2"):
         train(thinker, problems, epochs=1, uniform=2)
+
+
+@pytest.mark.parametrize("method", ["codi", "sim_cot", "colar"])
+def test_methods_that_read_the_steps_besides_are_trained_by_the_same_function(small, method):
+    problems, words = small
+    thinker = Thinker(gpt2(len(words), torch.float32, width=16), words, method)
+    before = weights(thinker)
+    done = train(thinker, problems, epochs=1, batch=10)
+    assert done.stop.ok
+    assert len(done.loss) == 2
+    assert not torch.equal(before, weights(thinker))
+
+
+def test_a_folder_without_a_checkpoint_is_no_later_stage(tmp_path, small):
+    """Killed between making the second stage's folder and its first checkpoint: the first stage's weights still count."""
+    problems, words = small
+    options = {"epochs": 2, "per_stage": 1, "batch": 10, "reset": "stage"}
+    whole, broken = (thinker_of(words, c=1, stages=1) for _ in range(2))
+    train(whole, problems, **options)
+    train(thinker_of(words, c=1, stages=1), problems, **options, checkpoint=tmp_path)
+    for file in (tmp_path / "from-epoch-001").iterdir():
+        file.unlink()
+    train(broken, problems, **options, checkpoint=tmp_path)
+    assert torch.equal(weights(whole), weights(broken))

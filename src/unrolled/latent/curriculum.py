@@ -7,13 +7,16 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from unrolled.core import Stop
 from unrolled.core.seeds import generator
+from unrolled.latent.protocol import fits
 from unrolled.latent.tasks.problem import Problem
 from unrolled.latent.text import Example
 from unrolled.latent.thinker import Thinker
 from unrolled.training import fit
+from unrolled.training.checkpoint import latest
 
 
 @dataclass
@@ -120,22 +123,23 @@ def train(
         last_epoch = begins[k + 1] if k + 1 < len(begins) else epochs
         folder = None if checkpoint is None else Path(checkpoint) / f"from-epoch-{first_epoch:03d}"
         ahead = checkpoint is not None and k + 1 < len(begins) and any(
-            (Path(checkpoint) / f"from-epoch-{e:03d}").is_dir() for e in begins[k + 1 :]
+            latest(Path(checkpoint) / f"from-epoch-{e:03d}") for e in begins[k + 1 :]
         )  # fmt: skip
         if ahead and resume:
             done.step = each * last_epoch
             continue
         offset = each * first_epoch
 
-        def rows(step: int, offset: int = offset) -> tuple[list[Example], int]:
+        def rows(step: int, offset: int = offset) -> tuple[list[Example], list[Problem]]:
             epoch, at = divmod(offset + step, each)
             order = torch.randperm(len(problems), generator=_seeded(seed, epoch, 0)).tolist()
             rng = _seeded(seed, offset + step, 1)
-            made = []
+            made, drawn = [], []
             for index in order[at * batch : (at + 1) * batch]:
                 problem = draw(problems[index], rng) if draw is not None else problems[index]
                 made.append(thinker.encode(problem, _stage(stages[epoch], uniform, rng), rng))
-            return made, stages[epoch]
+                drawn.append(problem)
+            return made, drawn
 
         def tell(*, step: int, offset: int = offset, **numbers: Any) -> None:
             if log is not None:
@@ -144,7 +148,7 @@ def train(
         result = fit(
             thinker,
             rows,
-            lambda model, made: model.loss(made[0]),
+            _loss,
             make([p for p in thinker.parameters() if p.requires_grad]),
             steps=each * (last_epoch - first_epoch),
             checkpoint=folder,
@@ -160,6 +164,13 @@ def train(
         if not result.stop.ok:
             break
     return done
+
+
+def _loss(thinker: Thinker, batch: tuple[list[Example], list[Problem]]) -> tuple[Tensor, Tensor]:
+    """As `Thinker.loss`, of rows that are encoded already: some methods read the problems' steps besides."""
+    rows, problems = batch
+    fits(thinker.backbone, rows)
+    return thinker.method.loss(thinker.backbone, rows, problems, thinker.text)
 
 
 def _seeded(seed: int, index: int, kind: int) -> torch.Generator:
