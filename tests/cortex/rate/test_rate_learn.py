@@ -208,3 +208,20 @@ def test_weights_are_saved_and_put_back(nets, tmp_path):
         assert torch.equal(value, other.tensors()[name])
     with pytest.raises(ValueError, match="another network's weights"):
         nets.dense().load(tmp_path / "net.safetensors")
+
+
+@pytest.mark.parametrize("sides", [1, 2])
+def test_one_way_down_is_a_nudge_without_sweeps(nets, sides):
+    """Layer by layer with two layers' changes in memory, or all of them kept: the same change of weights."""
+    for feedback in ("symmetric", "learned"):
+        net, (x, labels) = nets.conv(feedback=feedback), nets.images()
+        base, target = settle(net, x, sweeps=2, tol=None), net.targets(labels)
+        streamed = changes(net, x, labels, nudged=0, sides=sides).changes
+        high, low = (nudge(net, base, target, b, sweeps=0)[0] for b in (0.1, -0.1))
+        layers = [Phases(x, None, None)]
+        layers += [Phases(y, d if sides == 2 else None, u) for y, d, u in zip(base.ys, low, high)]
+        assert list(streamed) == [n for n in net.tensors() if feedback == "learned" or not n.endswith("back")]
+        for k, path in enumerate(net.paths):
+            scale = net.scales[k] / (sides * 0.1)
+            kept = scale * centered.weight(path, layers[k], layers[k + 1], base.winners[k])
+            torch.testing.assert_close(streamed[f"{path.name}.weight"], kept)

@@ -21,7 +21,7 @@ from torch import Tensor
 from unrolled.cortex.rate.centered import centered
 from unrolled.cortex.rate.net import Net
 from unrolled.cortex.rate.rule import Phases, Rule
-from unrolled.cortex.rate.settle import nudge, settle
+from unrolled.cortex.rate.settle import descend, nudge, settle
 
 SWEEPS = 2
 """Default sweeps of the free phase beyond its feed-forward start."""
@@ -152,7 +152,8 @@ def changes(
         beta: strength of the nudge; 1 with cross-entropy clamps the output.
         sides: phases pushed away as well as drawn in (2) or the free phase and a drawn one (1); the rule's own.
         sweeps: of the free phase, at most.
-        nudged: of each nudged phase, at most.
+        nudged: of each nudged phase, at most, after its first way down; with 0 that way down is all, and no more than two
+            layers' changes are held at a time.
         tol: ends a phase early, as in `settle` (free) and `nudge` (relative); None makes all sweeps.
         anderson: as in `settle`.
 
@@ -170,22 +171,37 @@ def changes(
     x, target = net.batch(images, labels)
     base = settle(net, x, sweeps=sweeps, tol=tol, anderson=anderson)
     loss, wrong = finite(float(losses(net, base.nets[-1], target).mean())), misses(base.nets[-1], labels)
-    high, up = nudge(net, base, target, beta, sweeps=nudged, tol=tol)
-    low, down = (
-        nudge(net, base, target, -beta, sweeps=nudged, tol=tol) if sides == 2 else ([None] * len(high), 0)
-    )
-    layers = [Phases(base.x, None, None)]
-    layers += [Phases(y, minus, plus) for y, minus, plus in zip(base.ys, low, high)]
     made: dict[str, Tensor] = {}
-    for k, (path, scale) in enumerate(zip(net.paths, net.scales)):
-        pre, post = layers[k : k + 2]
-        strength = scale / (sides * beta)
-        weight = rule.weight(path, pre, post, base.winners[k]).mul_(strength)
-        made[f"{path.name}.weight"] = weight
-        made[f"{path.name}.bias"] = rule.bias(path, post).mul_(strength)
+    strengths = [scale / (sides * beta) for scale in net.scales]
+
+    def write(k: int, pre: Phases, post: Phases) -> None:
+        path = net.paths[k]
+        made[f"{path.name}.weight"] = rule.weight(path, pre, post, base.winners[k]).mul_(strengths[k])
+        made[f"{path.name}.bias"] = rule.bias(path, post).mul_(strengths[k])
         if path.back is not None and net.feedback == "learned":
-            made[f"{path.name}.back"] = weight
-    return Step(made, loss, wrong, len(x), (base.sweeps, up, down))
+            made[f"{path.name}.back"] = made[f"{path.name}.weight"]
+
+    betas = (beta,) if sides == 1 else (beta, -beta)
+    counts: list[int] = []
+    if nudged:
+        phases = [nudge(net, base, target, b, sweeps=nudged, tol=tol) for b in betas]
+        counts = [count for _, count in phases]
+        pre = Phases(x, None, None)
+        for k, y in enumerate(base.ys):
+            post = Phases(y, phases[1][0][k] if sides == 2 else None, phases[0][0][k])
+            write(k, pre, post)
+            pre = post
+    else:  # one way down: a layer's changes are needed until the next layer's are there
+        post = None
+        for k, ds in descend(net, base, target, betas):
+            pre = Phases(base.ys[k], ds[1] if sides == 2 else None, ds[0])
+            if post is not None:
+                write(k + 1, pre, post)
+            post = pre
+        assert post is not None
+        write(0, Phases(x, None, None), post)
+        made = {name: made[name] for name in net.tensors() if name in made}
+    return Step(made, loss, wrong, len(x), (base.sweeps, *counts))
 
 
 def losses(net: Net, n: Tensor, target: Tensor) -> Tensor:

@@ -274,14 +274,21 @@ class Net:
         The sweep also decides which unit wins each max pool; the winners are part of the state (`hidden1.winners`) and
         keep their pool, because a winner that feedback could unseat would never settle.
         """
-        below = input.images if isinstance(input, Nudged) else input
-        state: State = {}
+        ys, _, winners = self.feed(input.images if isinstance(input, Nudged) else input)
+        won = {f"{name}.winners": w for name, w in zip(self.names, winners) if w is not None}
+        return {**dict(zip(self.names, ys)), **won}
+
+    def feed(self, x: Tensor) -> tuple[list[Tensor], list[Tensor], list[Tensor | None]]:
+        """A feed-forward sweep: activity, net input and winners of each layer."""
+        ys: list[Tensor] = []
+        nets: list[Tensor] = []
+        winners: list[Tensor | None] = []
         for k, path in enumerate(self.paths):
-            drive, winners = path.up(below)
-            below = state[path.name] = self.activity(k, path.add_bias(drive))
-            if winners is not None:
-                state[f"{path.name}.winners"] = winners
-        return state
+            drive, won = path.up(ys[-1] if ys else x)
+            nets.append(path.add_bias(drive))
+            winners.append(won)
+            ys.append(self.activity(k, nets[k]))
+        return ys, nets, winners
 
     def step(self, state: State, input: Any, *, rng: torch.Generator | None = None) -> State:
         """One sweep: down, each layer hearing the new state of the one above, then up, hearing that of the one below."""

@@ -2,6 +2,7 @@
 
 import itertools
 import math
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import torch
@@ -106,28 +107,34 @@ def settle(
     x = net.images(images)
     top = len(net.paths) - 1
     if state is None:
-        state = net.init(x)
+        ys, bottoms, winners = net.feed(x)
     elif any(len(state[name]) != len(x) for name in net.names):
         raise ValueError(f"a state of {len(state[net.names[0]])} samples for {len(x)} images")
-    ys = [state[name] for name in net.names]
-    winners = [state.get(f"{name}.winners") for name in net.names]
-    bottoms = _heard(net, x, ys, winners)
-    tops: list[Tensor | None] = [None] * (top + 1)
+    else:
+        ys, winners = (
+            [state[name] for name in net.names],
+            [state.get(f"{name}.winners") for name in net.names],
+        )
+        bottoms = _heard(net, x, ys, winners)
+    nets, tops = list(bottoms), list[Tensor | None]([None] * (top + 1))
     memory = Anderson(anderson) if anderson else None
     watch = _Watch(net, tol)
     made, reason = 0, "steps"
+
+    def move(k: int) -> None:
+        nets[k] = _sum(bottoms[k], tops[k])
+        new = net.activity(k, nets[k])
+        watch.see(k, ys[k], new)
+        ys[k] = new
+
     while made < sweeps and reason == "steps" and top:
-        before = list(ys)
+        before = list(ys) if memory else []
         for k in reversed(range(top)):
             tops[k] = net.gain * net.paths[k + 1].down(ys[k + 1], winners[k + 1])
-            new = net.activity(k, _sum(bottoms[k], tops[k]))
-            watch.see(k, ys[k], new)
-            ys[k] = new
+            move(k)
         for k in range(1, top + 1):
             bottoms[k] = net.paths[k].drive(ys[k - 1], winners[k])
-            new = net.activity(k, _sum(bottoms[k], tops[k]))
-            watch.see(k, ys[k], new)
-            ys[k] = new
+            move(k)
         made += 1
         reason = watch.judge(made)
         if memory is not None and reason == "steps" and made < sweeps:
@@ -135,7 +142,6 @@ def settle(
             bottoms[1:] = _heard(net, x, ys, winners)[1:]
     if not made:
         reason = "settled"
-    nets = [_sum(bottom, above) for bottom, above in zip(bottoms, tops)]
     return Settled(x, ys, nets, winners, made, watch.residuals, Stop(reason, made))
 
 
@@ -168,37 +174,65 @@ def nudge(
         d of each layer, and how many sweeps were made.
     """
     top = len(net.paths) - 1
-    bottoms: list[Tensor | None] = [None] * (top + 1)
-    tops: list[Tensor | None] = [None] * (top + 1)
-    ds: list[Tensor] = [torch.zeros_like(y) for y in base.ys]
+    ds = list(base.ys)
+    # The drives that changed: each is heard anew before it is used again, so a layer keeps the one from one side only.
+    bottoms, tops = (list[Tensor | None]([None] * (top + 1)) for _ in range(2))
+    for k in reversed(range(top + 1)):
+        if k < top:
+            tops[k] = net.gain * net.paths[k + 1].down(ds[k + 1], base.winners[k + 1])
+        ds[k] = change(net, base, k, _sum(base.nets[k], tops[k]), target, beta, None)
     watch = _Watch(net, tol, relative=True)
 
-    def move(k: int, seen: bool) -> None:
-        n = _sum(_sum(base.nets[k], bottoms[k]), tops[k])
-        if k < top:
-            new = net.activity(k, n) - base.ys[k]
-        else:
-            new = output(net, n, base.ys[k] + ds[k], Nudged(target, target, beta)) - base.ys[k]
-        if seen:
-            watch.see(k, ds[k], new)
+    def move(k: int) -> None:
+        new = change(net, base, k, _sum(_sum(base.nets[k], bottoms[k]), tops[k]), target, beta, ds[k])
+        watch.see(k, ds[k], new)
         ds[k] = new
 
-    move(top, False)
-    for k in reversed(range(top)):
-        tops[k] = net.gain * net.paths[k + 1].down(ds[k + 1], base.winners[k + 1])
-        move(k, False)
     made = 0
     while made < sweeps and top and net.gain:
         for k in range(1, top + 1):
             bottoms[k] = net.paths[k].up(ds[k - 1], base.winners[k])[0]
-            move(k, True)
+            move(k)
+            tops[k] = None
         for k in reversed(range(top)):
             tops[k] = net.gain * net.paths[k + 1].down(ds[k + 1], base.winners[k + 1])
-            move(k, True)
+            move(k)
+            bottoms[k] = None
         made += 1
         if watch.judge(made) == "settled":
             break
     return ds, made
+
+
+@torch.no_grad()
+def descend(
+    net: Net, base: Settled, target: Tensor, betas: tuple[float, ...]
+) -> Iterator[tuple[int, list[Tensor]]]:
+    """The first way down of nudges, layer by layer from the output: each layer hears the one above it once.
+
+    Yields:
+        The layer, and its change under each beta. Whoever does not keep them has two layers' changes in memory.
+    """
+    top = len(net.paths) - 1
+    above: list[Tensor] = []
+    for k in reversed(range(top + 1)):
+        n = base.nets[k]
+        if k == top:
+            above = [change(net, base, k, n, target, beta, None) for beta in betas]
+        else:
+            path, won = net.paths[k + 1], base.winners[k + 1]
+            above = [change(net, base, k, n + net.gain * path.down(d, won), target, 0.0, None) for d in above]
+        yield k, above
+
+
+def change(
+    net: Net, base: Settled, k: int, n: Tensor, target: Tensor, beta: float, so_far: Tensor | None
+) -> Tensor:
+    """By how much layer k's activity for the net input n differs from its free activity, under a nudge of the output."""
+    free = base.ys[k]
+    if k < len(net.paths) - 1:
+        return net.activity(k, n) - free
+    return output(net, n, free if so_far is None else free + so_far, Nudged(target, target, beta)) - free
 
 
 def output(net: Net, n: Tensor, y: Tensor, nudged: Nudged | None) -> Tensor:
