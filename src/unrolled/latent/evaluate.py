@@ -10,7 +10,9 @@ from torch import Tensor
 
 from unrolled.core import require
 from unrolled.instruments.reading import COLORS, Reading
+from unrolled.latent.protocol import Reply
 from unrolled.latent.tasks.problem import Problem
+from unrolled.latent.text import Text
 from unrolled.latent.thinker import Thinker
 
 CONTROLS = ("none", "removed", "permuted", "transplanted", "noise")
@@ -70,7 +72,6 @@ def score(
     if not problems:
         raise ValueError("no problems to score")
     rng = torch.Generator().manual_seed(seed)
-    mark = tuple(thinker.text.encode("###"))
     correct: list[bool] = []
     said = thought = 0
     training = thinker.training
@@ -89,9 +90,7 @@ def score(
         for problem, reply in zip(
             part, thinker.generate(prompts, count, max_new_tokens=max_new_tokens, edit=edit), strict=True
         ):
-            expected = tuple(thinker.text.encode(f"### {problem.answer}"))
-            at = _find(reply.tokens, mark)
-            correct.append(at is not None and reply.stop == "eos" and reply.tokens[at:] == expected)
+            correct.append(answered(thinker.text, problem, reply))
             said += len(reply.tokens)
             thought += reply.thoughts
     thinker.train(training)
@@ -99,6 +98,21 @@ def score(
         thinker.method.name if control == "none" else f"{thinker.method.name}, thoughts {control}"
     )
     return Score(label, tuple(correct), said / len(problems), thought / len(problems))
+
+
+def answered(text: Text, problem: Problem, reply: Reply) -> bool:
+    """Whether a reply ends by itself, and what follows its "###" is the answer, token for token.
+
+    Example:
+        >>> from unrolled.latent import Words
+        >>> words = Words(["### 1 2"])
+        >>> said = [Reply("", tuple(words.encode(t)), 0, "eos") for t in ("2 ### 1", "### 2", "1")]
+        >>> [answered(Text(words, markers=False), Problem("", (), "1"), reply) for reply in said]
+        [True, False, False]
+    """
+    at = _find(reply.tokens, text.encode("###"))
+    expected = tuple(text.encode(f"### {problem.answer}"))
+    return at is not None and reply.stop == "eos" and reply.tokens[at:] == expected
 
 
 def _find(tokens: Sequence[int], mark: Sequence[int]) -> int | None:

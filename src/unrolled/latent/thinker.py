@@ -135,7 +135,7 @@ class Thinker(nn.Module):
         if edit is not None:
             self._one_by_one("be edited one by one")
         rows = [self._question(prompt) for prompt in asked]
-        counts = self._counts(thoughts, len(rows))
+        counts = self.counts(thoughts, len(rows))
         front = (self.text.end,) if self.method.markers and self.text.end >= 0 else ()
         fits(
             self.backbone,
@@ -270,7 +270,8 @@ class Thinker(nn.Module):
             raise ValueError("a prompt of no tokens: a row of nothing but padding cannot be read")
         return tuple(int(token) for token in prompt)
 
-    def _counts(self, thoughts: int | Sequence[int] | None, rows: int) -> list[int]:
+    def counts(self, thoughts: int | Sequence[int] | None, rows: int) -> list[int]:
+        """How many thoughts each of so many prompts gets; None is what the method ends its training with."""
         if thoughts is None:
             few, many = (self.method.plan(Problem("", ("",) * n, ""), None)[0] for n in (0, 1000))
             if few != many:

@@ -1,5 +1,6 @@
 """CoLaR: the embeddings of the steps, a few merged into one, predicted by a head of their own (2505.16552)."""
 
+import math
 from collections.abc import Sequence
 
 import torch
@@ -37,8 +38,8 @@ class CoLaR(Method):
 
     In training the thoughts are the true merged embeddings (one pass), r drawn from 1 to `most` for each batch where a
     generator is at hand; at inference the mean of the predicted Gaussian is fed back. Targets are measured in the
-    standard deviation of the embedding table. Batches accumulated into one
-    step share the last draw. The paper's second stage, GRPO on top, is not part of this file.
+    standard deviation of the embedding table. Batches accumulated into one step share the last draw. The paper's second
+    stage is `rl.grpo`, for which thoughts are drawn from the Gaussian.
 
     Args:
         backbone: the model.
@@ -97,6 +98,18 @@ class CoLaR(Method):
     def thought(self, backbone: Backbone, hidden: Tensor, step: int) -> Tensor:
         """The mean."""
         return self.gaussian(hidden)[0] * self.spread
+
+    def draw(self, backbone: Backbone, hidden: Tensor, step: int, rng: torch.Generator | None) -> Tensor:
+        """A point of the Gaussian, in units of the table's spread."""
+        mean, log_sigma = self.gaussian(hidden.detach())
+        noise = torch.randn(mean.shape, generator=rng, device=mean.device, dtype=mean.dtype)
+        return mean + log_sigma.exp() * noise
+
+    def replay(self, backbone: Backbone, hidden: Tensor, step: int, choice: Tensor) -> tuple[Tensor, Tensor]:
+        """The point as a thought, and its log-density per dimension: a thought weighs like a token, whatever d is."""
+        mean, log_sigma = self.gaussian(hidden)
+        off = (choice - mean) / log_sigma.exp()
+        return choice * self.spread, -(0.5 * off.square() + log_sigma + 0.5 * math.log(2 * math.pi)).mean(-1)
 
     def loss(
         self, backbone: Backbone, batch: Sequence[Example], problems: Sequence[Problem], text: Text

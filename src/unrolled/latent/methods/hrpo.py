@@ -17,8 +17,8 @@ class HRPO(Method):
     r and i are gates, sigmoid(linear(e)). Lambda begins so that with r = 1 the token's share a is u, drawn from `span`
     for every dimension: a = u^r, so training begins close to words and lets latents in as it pays.
 
-    This file is the gate; learning from rewards, the paper's GRPO, is not here. Tokens are drawn from one generator for the
-    whole batch, so a prompt's draws depend on what it shares its batch with.
+    `rl.grpo` learns from rewards. Tokens are drawn from one generator for the whole batch, so a prompt's draws depend on
+    what it shares its batch with.
 
     Args:
         backbone: the model.
@@ -73,7 +73,16 @@ class HRPO(Method):
 
     def thought(self, backbone: Backbone, hidden: Tensor, step: int) -> Tensor:
         """A sampled token with some of the mixture."""
+        return self.replay(backbone, hidden, step, self.draw(backbone, hidden, step, self.rng))[0]
+
+    def draw(self, backbone: Backbone, hidden: Tensor, step: int, rng: torch.Generator | None) -> Tensor:
+        """A token for each row."""
+        p = (exact(backbone.head(hidden.detach())) / self.temperature).softmax(-1)
+        return torch.multinomial(p, 1, generator=rng).squeeze(-1)
+
+    def replay(self, backbone: Backbone, hidden: Tensor, step: int, choice: Tensor) -> tuple[Tensor, Tensor]:
+        """The thought with that token, and the token's log-probability."""
         table = backbone.weights()[0]
-        p = (exact(backbone.head(hidden)) / self.temperature).softmax(-1)
-        token = torch.multinomial(p.detach(), 1, generator=self.rng).squeeze(-1)
-        return self.blend(table[token], p.to(table.dtype)[..., : table.shape[0]] @ table)
+        log_p = (exact(backbone.head(hidden)) / self.temperature).log_softmax(-1)
+        mixture = log_p.exp().to(table.dtype)[..., : table.shape[0]] @ table
+        return self.blend(table[choice], mixture), log_p.gather(-1, choice[:, None])[:, 0]
