@@ -6,6 +6,7 @@ import torch
 from unrolled.cortex.rate import (
     Momentum,
     Net,
+    Phases,
     centered,
     changes,
     chl,
@@ -13,6 +14,7 @@ from unrolled.cortex.rate import (
     learn,
     midpoint,
     naive,
+    nudge,
     settle,
 )
 
