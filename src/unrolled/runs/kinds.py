@@ -45,7 +45,14 @@ KINDS: dict[str, Kind] = {
     ),
     "raster": Kind(
         {"values": "T n"},
-        {"ylabel?": "text", "groups?": "spans", "labels?": "names n", "bands?": "bands", "range?": "range"},
+        {
+            "ylabel?": "text",
+            "groups?": "spans",
+            "labels?": "names n",
+            "bands?": "bands",
+            "range?": "range",
+            "diverging?": "flag",
+        },
         moves=True,
     ),
     "heatmap": Kind(

@@ -40,7 +40,8 @@ def show(
     parts = {f"{key} {what}": values for what in ("gain", "penalty") for key, values in over(what).items()}
     run.save_exhibit(
         "2-gain-and-penalty", "lines", title="Gain and curvature penalty", **timed, arrays=parts,
-        data={"names": {f"{key} {what}": f"{names[key]}: {what}" for key in paths for what in ("gain", "penalty")}, "ylabel": "loss a step"},
+        data={"names": {f"{key} {what}": f"{names[key]}: {what}" for key in paths for what in ("gain", "penalty")},
+              "roles": {f"{key} {what}": ROLE[key] for what in ("gain", "penalty") for key in paths if key in ROLE}, "ylabel": "loss a step"},
         caption="What the gradient promises of a step, and what curvature takes back: decrease = gain - penalty + remainder.",
     )  # fmt: skip
     keys = list(paths)
@@ -55,13 +56,18 @@ def show(
         "4-nds", "lines", title="Directional sharpness: Adam against Muon", **timed, arrays=over("nds"), data={**look, "ylabel": "NDS", "log": "y"},
         caption="NDS = <Z, HZ> / |Z|^2 of each optimizer's own step Z, on a logarithmic axis.",
     )  # fmt: skip
-    finite = [v for path in layers.values() for v in path["nds"].flatten().tolist() if math.isfinite(v)]
-    top = max(finite, default=1.0)
+    sizes = sorted(
+        abs(v) for path in layers.values() for v in path["nds"].flatten().tolist() if math.isfinite(v)
+    )
+    top = (
+        sizes[int(0.95 * (len(sizes) - 1))] if sizes else 0.0
+    )  # a single sharp step would leave the rest without colour
     for key, path in layers.items():
         run.save_exhibit(
             f"5-layers-{key}", "raster", title=f"NDS per layer: {names[key]}", unit="step", t=path.t.tolist(),
-            data={"labels": list(path.meta["groups"]), "range": [min(0.0, *finite), top if top > 0 else 1.0]}, arrays={"values": path["nds"]},
-            caption="Sharpness of each layer's part of the step against the layer's own block of the Hessian; one colour scale for all optimizers.",
+            data={"labels": list(path.meta["groups"]), "range": [-top or -1.0, top or 1.0], "diverging": True}, arrays={"values": path["nds"]},
+            caption="Sharpness of each layer's part of the step against the layer's own block of the Hessian: orange is sharp, blue "
+            "curves downwards. One scale for all optimizers; the sharpest twentieth lies beyond it.",
         )  # fmt: skip
 
 

@@ -2,7 +2,7 @@
 // asks for more detail.
 import uPlot from "../vendor/uplot/uPlot.esm.js";
 import { element, format, nearest } from "../util.js";
-import { faint } from "./_colors.js";
+import { faint, tone } from "./_colors.js";
 import { clipped, failed, shown, values } from "./_parts.js";
 
 const DASH = [[], [6, 4], [2, 3], [8, 3, 2, 3]];
@@ -42,7 +42,8 @@ export function chart(root, context, spec) {
   function look() {
     const theme = context.theme();
     const made = styles(theme, series.length);
-    return series.map((s, i) => (s.role ? { color: theme[s.role], dash: [] } : made[i]));
+    const used = { minus: 0, plus: 0 };
+    return series.map((s, i) => (s.role in used ? { color: tone(theme, s.role), dash: DASH[used[s.role]++ % DASH.length] } : made[i]));
   }
 
   function build() {
@@ -95,7 +96,7 @@ export function chart(root, context, spec) {
       ctx.save();
       ctx.fillStyle = faint(theme[band.role] || theme.muted, 0.14);
       ctx.fillRect(from, u.bbox.top, to - from, u.bbox.height);
-      ctx.fillStyle = theme[band.role] || theme.muted;
+      ctx.fillStyle = tone(theme, band.role);
       ctx.font = `${11 * devicePixelRatio}px system-ui, sans-serif`;
       ctx.textBaseline = "top";
       ctx.fillText(clipped(band.label, 30), from + 4 * devicePixelRatio, u.bbox.top + 2 * devicePixelRatio, to - from);

@@ -45,6 +45,12 @@ export function rgb(text) {
   return parts && parts.length >= 3 ? parts.slice(0, 3).map(Number) : [128, 128, 128];
 }
 
+/** The colour of a role, as a line or a word: minus is lighter on dark ground, where its blue would drown. */
+export function tone(theme, role) {
+  if (role === "minus") return theme.dark ? theme.series[0] : theme.minus;
+  return role === "plus" ? theme.plus : theme.muted;
+}
+
 /** A colour with an opacity. */
 export function faint(color, alpha) {
   const [r, g, b] = rgb(color);

@@ -34,7 +34,7 @@ export default function panel(root, exhibit, context) {
   function place(width, height) {
     const [xs, ys] = [spots.map((p) => p[0]), spots.map((p) => p[1])];
     const [x0, x1, y0, y1] = [Math.min(...xs), Math.max(...xs), Math.min(...ys), Math.max(...ys)];
-    return spots.map(([x, y]) => [36 + ((x - x0) / (x1 - x0 || 1)) * (width - 84), 20 + ((y - y0) / (y1 - y0 || 1)) * (height - 48)]);
+    return spots.map(([x, y]) => [36 + ((x - x0) / (x1 - x0 || 1)) * (width - 84), 20 + (y1 > y0 ? (y - y0) / (y1 - y0) : 0.5) * (height - 48)]);
   }
 
   function draw(ctx, width, height, theme) {

@@ -1,5 +1,5 @@
 // Who moves whom: an edge as wide as its weight, a node as large as its size, a ring as long as its share.
-import { faint } from "./_colors.js";
+import { faint, tone } from "./_colors.js";
 import { frames, latest } from "./_frames.js";
 import { arrow, circle } from "./_graph.js";
 import { at, clipped, failed, shown, values } from "./_parts.js";
@@ -76,7 +76,7 @@ export default function panel(root, exhibit, context) {
         const weight = edges[i * n + j];
         if (i === j || !(weight > least)) continue;
         const lit = over < 0 || over === i || over === j;
-        arrow(ctx, spots[j], spots[i], { width: 0.8 + (7 * weight) / unit, color: theme.minus, alpha: (0.25 + (0.6 * weight) / unit) * (lit ? 1 : 0.15), from: radius(j) + 3, to: radius(i) + 4 });
+        arrow(ctx, spots[j], spots[i], { width: 0.8 + (7 * weight) / unit, color: tone(theme, "minus"), alpha: (0.25 + (0.6 * weight) / unit) * (lit ? 1 : 0.15), from: radius(j) + 3, to: radius(i) + 4 });
       }
     for (let i = 0; i < n; i++) {
       const [x, y] = spots[i];

@@ -32,7 +32,7 @@ export default function panel(root, exhibit, context) {
       if (words("rows", { name: "" }) || single) return Math.max(60, Math.min(h * 20, 0.8 * each, 460));
       return Math.min(each * 0.8, Math.max(60, (each * h) / w));
     });
-    return down * (Math.max(...heights) + (single ? 0 : 20)) + (words("columns", maps[0]) ? 62 : 8) + 40;
+    return down * (Math.max(...heights) + (single ? 0 : 20)) + foot();
   }
 
   const view = stage(root, context, {
@@ -66,6 +66,12 @@ export default function panel(root, exhibit, context) {
     return null;
   }
 
+  // Room below the maps: for the key, and for the names of the columns.
+  function foot() {
+    const side = words("columns", maps[0]);
+    return 34 + (!side ? 0 : side.every((s) => s.length <= 2) ? 16 : 54);
+  }
+
   function color(theme) {
     const ground = rgb(theme.bg);
     return data.diverging ? (s) => diverging(2 * s - 1, ground) : sequential;
@@ -74,9 +80,10 @@ export default function panel(root, exhibit, context) {
   function draw(ctx, width, height, theme) {
     const { across, down } = rowsOf(width);
     const named_rows = maps.some((m) => words("rows", m));
-    const left = named_rows ? Math.min(110, width * 0.28) : data.ylabel ? 24 : 4;
-    const foot = 40 + (words("columns", maps[0]) ? 54 : 0);
-    const [w, h] = [(width - 4) / across, (height - foot) / down];
+    const longest = Math.max(0, ...maps.flatMap((m) => (words("rows", m) || []).map((s) => ctx.measureText(clipped(s, 30)).width)));
+    const left = named_rows ? Math.min(longest + 12, 130, width * 0.28) : 4;
+    const under = foot();
+    const [w, h] = [(width - 4) / across, (height - under) / down];
     const paint = color(theme);
     const colors = ramp(paint);
     maps.forEach((map, k) => {
@@ -128,7 +135,7 @@ export default function panel(root, exhibit, context) {
     ctx.strokeStyle = theme.muted;
     ctx.lineWidth = 0.5;
     ctx.strokeRect(x, y, w, h);
-    if (w / columns < 34 || h / rows < 15) return;
+    if ((!words("rows", map) && !words("columns", map)) || w / columns < 34 || h / rows < 15) return;
     ctx.textAlign = "center";
     ctx.textBaseline = "middle";
     for (let r = 0; r < rows; r++)

@@ -1,6 +1,6 @@
 // A path in the plane: where it has been, where it is, the field that moves it, and where the field rests.
 import { line, plane, range } from "./_axes.js";
-import { faint } from "./_colors.js";
+import { faint, tone } from "./_colors.js";
 import { at, clipped, failed, legend, shown, values } from "./_parts.js";
 import { stage } from "./_stage.js";
 
@@ -43,7 +43,7 @@ export default function panel(root, exhibit, context) {
     ctx.clip();
     if (field) arrows(ctx, theme, x, y);
     for (let k = 0; k < lanes; k++) {
-      const color = lanes > 1 ? theme.series[k % theme.series.length] : theme.minus;
+      const color = lanes > 1 ? theme.series[k % theme.series.length] : tone(theme, "minus");
       ctx.lineJoin = "round";
       trace(ctx, k, x, y, Infinity, faint(color, 0.3), 1);
       trace(ctx, k, x, y, mark, color, lanes > 8 ? 1.2 : 2);
@@ -145,8 +145,8 @@ export default function panel(root, exhibit, context) {
       const log = data.log || "";
       const resting = data.points || [];
       spans = {
-        x: data.xrange || range([...x.data, ...resting.map((p) => p.x)], log.includes("x")),
-        y: data.yrange || range([...y.data, ...resting.map((p) => p.y)], log.includes("y")),
+        x: data.xrange ? range(data.xrange) : range([...x.data, ...resting.map((p) => p.x)], log.includes("x")),
+        y: data.yrange ? range(data.yrange) : range([...y.data, ...resting.map((p) => p.y)], log.includes("y")),
       };
       path = { x: x.data, y: y.data, index: x.index };
       view.request();

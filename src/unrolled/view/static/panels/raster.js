@@ -1,6 +1,7 @@
 // Every unit over time: spikes as marks, activity as colour; phases as bands, groups of units one above the other.
 import { element, format, nearest } from "../util.js";
-import { faint, ramp, rgb, sequential } from "./_colors.js";
+import { ticks } from "./_axes.js";
+import { diverging, faint, ramp, rgb, sequential, tone } from "./_colors.js";
 import { at, clipped, failed, shown, values } from "./_parts.js";
 import { stage } from "./_stage.js";
 
@@ -13,6 +14,7 @@ export default function panel(root, exhibit, context) {
   const groups = data.groups || [];
   const names = data.labels || null;
   const few = units <= 24 && (names || groups.length === 0);
+  const end = t[times - 1] + (times > 1 ? t[times - 1] - t[times - 2] : 1); // a column lasts until the next begins
   let mark = 0;
   let image = null;
   let got = null;
@@ -50,7 +52,7 @@ export default function panel(root, exhibit, context) {
     const b = box(view.width(), view.canvas.clientHeight);
     if (x < b.left || x >= b.right || y < b.top || y >= b.bottom) return null;
     const unit = Math.floor((1 - (y - b.top) / (b.bottom - b.top)) * seen);
-    const value = t[0] + ((x - b.left) / (b.right - b.left)) * (t[times - 1] - t[0]);
+    const value = t[0] + ((x - b.left) / (b.right - b.left)) * (end - t[0]);
     const i = nearest(t, value);
     const row = nearest(got.index, i);
     return { unit, i, value: got.data[row * seen + unit] };
@@ -62,7 +64,8 @@ export default function panel(root, exhibit, context) {
     const [low, high] = range;
     const theme = context.theme();
     const ink = rgb(theme.fg);
-    const colors = ramp(sequential);
+    const ground = rgb(theme.bg);
+    const colors = ramp(data.diverging ? (s) => diverging(2 * s - 1, ground) : sequential);
     const pixels = new ImageData(rows, seen);
     for (let i = 0; i < rows; i++) {
       for (let k = 0; k < seen; k++) {
@@ -85,15 +88,16 @@ export default function panel(root, exhibit, context) {
 
   function draw(ctx, width, height, theme) {
     const b = box(width, height);
-    const span = t[times - 1] - t[0] || 1;
+    const span = end - t[0];
     const x = (value) => b.left + ((value - t[0]) / span) * (b.right - b.left);
     const y = (unit) => b.bottom - (unit / seen) * (b.bottom - b.top);
     for (const band of data.bands || []) {
       const [from, to] = [Math.max(b.left, x(band.start)), Math.min(b.right, x(band.stop))];
       ctx.fillStyle = faint(theme[band.role] || theme.muted, 0.16);
       ctx.fillRect(from, b.top, to - from, b.bottom - b.top);
-      ctx.fillStyle = theme[band.role] || theme.muted;
+      ctx.fillStyle = tone(theme, band.role);
       ctx.textBaseline = "middle";
+      ctx.textAlign = "left";
       ctx.fillText(clipped(band.label, 30), from + 3, 9, Math.max(10, to - from));
     }
     if (image) spread(ctx, b, x);
@@ -112,18 +116,15 @@ export default function panel(root, exhibit, context) {
       names.slice(0, seen).forEach((n, k) => ctx.fillText(clipped(n, 24), b.left - 6, y(k + 0.5), gutter() - 10));
     ctx.fillStyle = theme.muted;
     ctx.textAlign = "center";
-    for (let k = 0; k <= 4; k++) {
-      const value = t[0] + (span * k) / 4;
-      ctx.textAlign = k === 0 ? "left" : k === 4 ? "right" : "center";
-      ctx.fillText(k === 4 ? `${exhibit.unit} ${format(value)}` : format(value), x(value), b.bottom + 12);
-    }
+    for (const value of ticks(t[0], t[times - 1], Math.max(2, (b.right - b.left) / 90))) ctx.fillText(format(value), x(value), b.bottom + 12);
+    ctx.textAlign = "right";
+    ctx.fillText(exhibit.unit, b.left - 8, b.bottom + 12, gutter() - 10);
     ctx.strokeStyle = theme.fg;
     ctx.lineWidth = 1.5;
     ctx.beginPath();
     ctx.moveTo(x(t[mark]), b.top - 2);
     ctx.lineTo(x(t[mark]), b.bottom + 3);
     ctx.stroke();
-    if (!binary && range) ctx.textAlign = "left";
   }
 
   function spread(ctx, b, x) {
@@ -135,7 +136,7 @@ export default function panel(root, exhibit, context) {
     else
       for (let i = 0; i < rows; i++) {
         const from = x(t[got.index[i]]);
-        const to = i + 1 < rows ? x(t[got.index[i + 1]]) : b.right;
+        const to = i + 1 < rows ? x(t[got.index[i + 1]]) : x(end);
         ctx.drawImage(image, i, 0, 1, seen, from, b.top, Math.max(1, to - from + 0.5), b.bottom - b.top);
       }
     ctx.restore();
@@ -159,7 +160,7 @@ export default function panel(root, exhibit, context) {
         if (kinds.size < 3) kinds.add(v);
       }
       binary = !data.range && kinds.size <= 2 && low >= 0;
-      range = data.range || (binary ? [0, 1] : [low, high]);
+      range = data.range || (binary ? [0, 1] : data.diverging ? [-Math.max(-low, high), Math.max(-low, high)] : [low, high]);
       got = answer;
       paint();
       view.request();
