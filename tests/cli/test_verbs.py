@@ -58,10 +58,10 @@ def test_the_command_runs_as_a_module_and_is_quick_without_torch():
     assert done.stdout.strip() == f"unrolled {unrolled.__version__}"
 
 
-def test_view_says_plainly_that_it_is_not_there(unrolled):
-    told = unrolled("view", code=2)
-    assert "not in this version" in told
-    assert "unrolled report" in told
+def test_view_says_what_it_cannot_show(unrolled):
+    assert "one run, or two side by side; got 3" in unrolled("view", "a", "b", "c", code=2)
+    assert "no run 'nothing'" in unrolled("view", "nothing", code=2)
+    assert "nothing to bundle" in unrolled("view", "--bundle", "site", code=2)
 
 
 def test_a_closed_pipe_is_no_error(tmp_path):

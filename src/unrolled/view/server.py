@@ -21,13 +21,11 @@ from starlette.staticfiles import StaticFiles
 
 from unrolled.runs import plain
 from unrolled.runs.config import nearest
-from unrolled.view import arrays, folders, paths, safety
+from unrolled.view import arrays, bundle, folders, paths, safety
 from unrolled.view.arrays import Part, TooLarge
 from unrolled.view.events import Watcher
 from unrolled.view.folders import Missing
 from unrolled.view.talk import LONGEST, Busy, Talker, Unavailable
-
-STATIC = Path(__file__).parent / "static"
 
 _FRESH = {"cache-control": "no-store"}
 _BODY = 16 * 2**10
@@ -159,7 +157,7 @@ class _View:
             Route("/", _answering(self.index), methods=["GET"]),
         ]
         return Starlette(
-            routes=[*routes, Mount("/static", _Static(directory=STATIC))], lifespan=self.lifespan
+            routes=[*routes, Mount("/static", _Static(directory=bundle.STATIC))], lifespan=self.lifespan
         )
 
     @contextlib.asynccontextmanager
@@ -170,10 +168,10 @@ class _View:
     # ---------------------------------------------------------------- pages
 
     def index(self, request: Request) -> Response:
-        return FileResponse(STATIC / "index.html", headers={"cache-control": "no-cache"})
+        return FileResponse(bundle.STATIC / "index.html", headers={"cache-control": "no-cache"})
 
     def kinds(self, request: Request) -> Response:
-        return _json(kinds())
+        return _json(bundle.kinds())
 
     # ---------------------------------------------------------------- runs
 
@@ -272,11 +270,6 @@ class _View:
                 return Response(status_code=499)
             raise
         return _json(answer)
-
-
-def kinds() -> list[str]:
-    """The kinds of exhibits that have a panel: their files but for helpers, which begin with an underscore."""
-    return sorted(path.stem for path in (STATIC / "panels").glob("*.js") if not path.stem.startswith("_"))
 
 
 class _Static(StaticFiles):
