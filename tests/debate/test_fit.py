@@ -107,6 +107,19 @@ def test_one_hot_beliefs_are_fitted_to_the_optimum():
         assert f.loss <= naive.fit(trace.numpy())[3] + 1e-10
 
 
+def test_where_nothing_ever_differs_every_weight_is_even():
+    """Certain and unanimous answers: the design is 0, any u is a minimiser, and the even one has the least norm."""
+    B = torch.zeros(3, 3, 7, 4, dtype=torch.float64)
+    B[:, :, :, 0] = 1
+    B[2, 1:, 3] = torch.tensor([0.5, 0.5, 0, 0])  # the third moves a little, and is solved beside them
+    for found in fit(B)[:2]:
+        assert found.status == "unidentified"
+        torch.testing.assert_close(found.gamma, torch.full_like(found.gamma, 1 / 8))
+        torch.testing.assert_close(found.H, torch.full_like(found.H, 1 / 8))
+        assert found.loss == 0
+    assert fit(B)[2].kkt < 1e-8
+
+
 def test_a7_noise():
     rng = torch.Generator().manual_seed(4)
     for Q, most in ((10, 0.02), (100, 0.008)):

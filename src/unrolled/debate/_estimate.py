@@ -75,7 +75,10 @@ def of_normal(normal: Normal, allowed: Tensor, stacks: list[Stack] = (), *, pool
     else:
         if full.any():
             u[full] = _simplex.solve(_simplex.Dense(gram.G[full]), c[full], may[full])
-        some = ~full
+        nothing = (conditioning.rank == 0)[:, None]  # any u is a minimiser; the even one has the least norm
+        u = torch.where(nothing, may.to(c.dtype) / may.sum(-1, keepdim=True), u)
+        some = ~full & ~nothing[:, 0]
+    if not bool((full | (conditioning.rank == 0)).all()):
         V = vectors[some] * real[some][:, None, :]
         u[some] = _simplex.least_norm(
             _simplex.Dense(gram.G[some]), c[some], may[some], _simplex.Dense(V @ V.mT)
