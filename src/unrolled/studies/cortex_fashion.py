@@ -20,9 +20,10 @@ from unrolled.training.images import Images, Shuffled
 PAPER = rate.PAPER
 METHODS = ("centered_nudging", "layered_chl", "kolen_pollack", "feedback_alignment")
 
-RATES = {"Hebb": (0.0005, 0.002, 0.008)}
-"""Learning rates tried where 0.02, 0.05 and 0.12 would only run away."""
+RATES = {"Hebb": (0.002, 0.01, 0.05)}
+"""Learning rates tried with Hebb's rule, in which they are shares of the way to its fixed point."""
 USUAL = (0.02, 0.05, 0.12)
+"""Those of the other arms."""
 
 
 @dataclass(frozen=True)
@@ -89,8 +90,8 @@ def study(config: Config, run: Run) -> list[Claim]:
     others = _others(config, run)
     try:
         whole, test = images.fashion_mnist(config.data or None)
-    except FileNotFoundError as missing:
-        why = f"Fashion-MNIST is not on this machine, and nothing takes its place ({missing})"
+    except FileNotFoundError:
+        why = "Fashion-MNIST (Debian's dataset-fashion-mnist, or a folder of its files) is not on this machine, and nothing takes its place"
         return rate.no_data(WANTED, why, f"unrolled run cortex-fashion --preset {config.preset} --data FOLDER", rate.common(config, run)) + others  # fmt: skip
     if config.images:
         whole = whole[: config.images]

@@ -12,7 +12,8 @@ def hebb(net: Net, images: Tensor, labels: Tensor) -> Step:
     """Dw = y x - y^2 w (Oja 1982) in every path, the output clamped to the outcome: the control without an error.
 
     The same synapses see the same two ends as in the contrastive rules, but in one phase only. The term -y^2 w keeps
-    weights bounded; feature maps share it. The bias of a unit has nothing to learn from and stays.
+    weights bounded; feature maps share it. <y^2>, the mean over batch and layer, makes a learning rate mean the same in
+    every layer, and changes no fixed point. The bias of a unit has nothing to learn from and stays.
 
     Args:
         net: the network; its feed-forward state is used, with the output clamped.
@@ -27,7 +28,7 @@ def hebb(net: Net, images: Tensor, labels: Tensor) -> Step:
 
         >>> from unrolled.cortex.rate import Momentum
         >>> net = Net(2, [1, 1], activation="linear", rng=1, dtype=torch.float64)
-        >>> memory, x = Momentum(net, 0.02, 0.0), torch.tensor([[3.0, 4.0]], dtype=torch.float64)
+        >>> memory, x = Momentum(net, 0.1, 0.0), torch.tensor([[3.0, 4.0]], dtype=torch.float64)
         >>> for _ in range(200):
         ...     memory.apply(net, hebb(net, x, torch.tensor([0])).changes)
         >>> [round(abs(w), 4) for w in net.paths[0].weight[0].tolist()]
@@ -40,7 +41,8 @@ def hebb(net: Net, images: Tensor, labels: Tensor) -> Step:
         n = path.add_bias(drive)
         y = net.activity(k, n) if k < len(net.paths) - 1 else target
         square = path.each(y.square()).view(-1, *[1] * (path.weight.dim() - 1))
-        made[f"{path.name}.weight"] = path.product(below, y, winners) - square * path.weight
+        change = path.product(below, y, winners) - square * path.weight
+        made[f"{path.name}.weight"] = change / square.mean().clamp_min(torch.finfo(y.dtype).eps)
         below = y
     loss = finite(float(losses(net, n, target).mean()))
     return Step(made, loss, misses(n, labels), len(x))
