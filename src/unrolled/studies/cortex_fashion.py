@@ -20,8 +20,8 @@ from unrolled.training.images import Images, Shuffled
 PAPER = rate.PAPER
 METHODS = ("centered_nudging", "layered_chl", "kolen_pollack", "feedback_alignment")
 
-RATES = {"Hebb": (0.002, 0.01, 0.05)}
-"""Learning rates tried with Hebb's rule, in which they are shares of the way to its fixed point."""
+RATES = {"feedback alignment": (0.002, 0.006, 0.02), "Hebb": (0.002, 0.01, 0.05)}
+"""Learning rates tried with the arms that run away from the usual ones: as many."""
 USUAL = (0.02, 0.05, 0.12)
 """Those of the other arms."""
 

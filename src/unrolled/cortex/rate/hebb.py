@@ -9,11 +9,12 @@ from unrolled.cortex.rate.net import Net
 
 @torch.no_grad()
 def hebb(net: Net, images: Tensor, labels: Tensor) -> Step:
-    """Dw = y x - y^2 w (Oja 1982) in every path, the output clamped to the outcome: the control without an error.
+    """Hebb with the output clamped to the outcome, dw = (cov(y, x) - var(y) w) / <var(y)>: the control without an error.
 
-    The same synapses see the same two ends as in the contrastive rules, but in one phase only. The term -y^2 w keeps
-    weights bounded; feature maps share it. <y^2>, the mean over batch and layer, makes a learning rate mean the same in
-    every layer, and changes no fixed point. The bias of a unit has nothing to learn from and stays.
+    The covariance form of Hebb's rule (Sejnowski 1977) with Oja's decay (1982), which keeps weights bounded; both over
+    the batch. The same synapses see the same two ends as in the contrastive rules, but in one phase only. <var(y)>, the
+    mean over the layer, makes a learning rate mean the same in every layer, and changes no fixed point. The bias of a
+    unit has nothing to learn from and stays.
 
     Args:
         net: the network; its feed-forward state is used, with the output clamped.
@@ -24,24 +25,26 @@ def hebb(net: Net, images: Tensor, labels: Tensor) -> Step:
         ValueError: as `changes`.
 
     Example:
-        A single linear unit under one input x learns w = x / |x|, Oja's closed form.
+        A linear unit learns the direction in which its inputs vary, with norm 1: Oja's closed form.
 
         >>> from unrolled.cortex.rate import Momentum
         >>> net = Net(2, [1, 1], activation="linear", rng=1, dtype=torch.float64)
-        >>> memory, x = Momentum(net, 0.1, 0.0), torch.tensor([[3.0, 4.0]], dtype=torch.float64)
+        >>> memory, x = Momentum(net, 0.1, 0.0), torch.tensor([[3.0, 4.0], [-3.0, -4.0]], dtype=torch.float64)
         >>> for _ in range(200):
-        ...     memory.apply(net, hebb(net, x, torch.tensor([0])).changes)
+        ...     memory.apply(net, hebb(net, x, torch.tensor([0, 0])).changes)
         >>> [round(abs(w), 4) for w in net.paths[0].weight[0].tolist()]
         [0.6, 0.8]
     """
     x, target = net.batch(images, labels)
-    below, made = x, dict[str, Tensor]()
+    below, made, n = x, dict[str, Tensor](), target
     for k, path in enumerate(net.paths):
         drive, winners = path.up(below)
         n = path.add_bias(drive)
         y = net.activity(k, n) if k < len(net.paths) - 1 else target
-        square = path.each(y.square()).view(-1, *[1] * (path.weight.dim() - 1))
-        change = path.product(below, y, winners) - square * path.weight
+        post = y - y.mean(0)
+        square = path.each(post.square())
+        change = path.product(below - below.mean(0), post, winners)
+        change = change - square.view(-1, *[1] * (path.weight.dim() - 1)) * path.weight
         made[f"{path.name}.weight"] = change / square.mean().clamp_min(torch.finfo(y.dtype).eps)
         below = y
     loss = finite(float(losses(net, n, target).mean()))
