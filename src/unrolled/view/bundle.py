@@ -216,6 +216,7 @@ def _page() -> str:
     return page.replace(module, scripts)
 
 
+_COMMENT = re.compile(r"^[ \t]*/\*.*?\*/[ \t]*$", re.M | re.S)
 _IMPORT = re.compile(r'^import\s+([^"\'()]+?)\s+from\s+"([^"]+)";?[ \t]*$', re.M)
 _DEFAULT = re.compile(r"^export default function (\w+)", re.M)
 _DECLARED = re.compile(r"^export ((?:async )?function\*? |const |class )(\w+)", re.M)
@@ -259,7 +260,8 @@ def _gather(name: str, order: dict[str, str], above: tuple[str, ...]) -> None:
     file = (STATIC / name).resolve()
     if not file.is_relative_to(STATIC.resolve()) or not file.is_file():
         raise ValueError(f"{above[-1] if above else 'the page'} imports {name}, which is not there")
-    text = file.read_text(encoding="utf-8")
+    # Code that was commented out may look like an export.
+    text = _COMMENT.sub("", file.read_text(encoding="utf-8"))
     for _, told in _IMPORT.findall(text):
         _gather(_resolved(name, told), order, (*above, name))
     order[name] = text

@@ -86,7 +86,7 @@ def exhibit(root: Path, study: str, id: str, name: str) -> dict[str, Any]:
     made = _load(root, (study, id, "exhibits", f"{name}.json"), "exhibit")
     if not isinstance(made.get("kind"), str):
         raise ValueError(f"exhibit {name!r} has no kind")
-    return {"title": name, "caption": "", "unit": "", "t": None, "data": {}, "arrays": {}, **made}
+    return {"title": name, "caption": "", "unit": "", "t": None, "data": {}, "arrays": {}, **made, "name": name}
 
 
 def exhibit_file(root: Path, study: str, id: str, name: str) -> arrays.File:

@@ -248,15 +248,12 @@ class _View:
                 return _error(413, f"a question has at most {LONGEST} characters")
         try:
             told = json.loads(body)
-            study, id, question = told["study"], told["id"], told["text"]
-            if not all(isinstance(value, str) for value in (study, id, question)):
+            if not all(isinstance(told[key], str) for key in ("study", "id", "text")):
                 raise TypeError("each is a string")
         except (ValueError, KeyError, TypeError, AttributeError) as error:
             return _error(422, f'a question is {{"study": "...", "id": "...", "text": "..."}}: {error}')
         try:
-            answer = await self.talker.ask(
-                paths.name(study), paths.name(id), question, request.is_disconnected
-            )
+            answer = await self.talker.ask(told, request.is_disconnected)
         except Busy as error:
             return JSONResponse(
                 {"error": str(error)}, 429, headers={"retry-after": str(max(1, round(error.after)))}

@@ -37,7 +37,7 @@ export function board(root, ref, { source, kinds, scrubber, onClose, second }) {
     if (gone) return;
     head.replaceChildren(...about(detail));
     problems.replaceChildren(...detail.problems.map((text) => element("p", { class: "problem", text })));
-    claims.replaceChildren(...claimTable(detail.claims, claims.querySelector("details")?.open ?? true));
+    claims.replaceChildren(...claimTable(detail.claims, claims.querySelector("details")?.open ?? !detail.panels.some((panel) => panel.source !== "metrics")));
     const wanted = new Set(detail.panels.map((panel) => panel.source));
     for (const [name, panel] of live) if (!wanted.has(name)) panel.remove();
     for (const { source: name } of detail.panels) if (!live.has(name)) live.set(name, host(name));
