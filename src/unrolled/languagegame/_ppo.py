@@ -27,6 +27,9 @@ from unrolled.languagegame import envs as environments
 from unrolled.languagegame.policy import Policy
 from unrolled.training import checkpoint as checkpoints
 
+FORGET = 0.01
+"""Least weight of a round in running statistics; the first rounds are averaged."""
+
 
 @dataclass(frozen=True)
 class Settings:
@@ -47,6 +50,7 @@ class Settings:
         max_grad: largest gradient norm.
         reward_scale: divide rewards by the spread of the discounted return, within +-10.
         log_std: where the log standard deviation of continuous actions starts.
+        norms: of the policy's BatchNorm: `"batch"` statistics in updates, or `"running"` ones; see `Policy`.
         hold: steps for which a draw of the noise of continuous actions is kept; 1: drawn anew each step.
     """
 
@@ -64,13 +68,16 @@ class Settings:
     max_grad: float = 0.5
     reward_scale: bool = True
     log_std: float = 0.0
+    norms: str = "batch"
     hold: int = 1
 
 
 PRESETS: dict[str, Settings] = {
     "paper": Settings(),
-    "tuned": Settings(horizon=128, lr=2e-3, anneal=True, gamma=0.98, epochs=10),
-    "fast": Settings(envs=256, horizon=32, minibatch=2048, epochs=4, lr=3e-3, gamma=0.98, anneal=True),
+    "tuned": Settings(horizon=256, minibatch=512, lr=3e-3, anneal=True, gamma=0.98, lam=0.9, norms="running"),
+    "fast": Settings(
+        envs=256, horizon=32, minibatch=1024, epochs=4, lr=1e-2, anneal=True, gamma=0.98, norms="running"
+    ),
 }
 """Settings by name: the paper's; for better scores; for many steps a second."""
 
@@ -85,7 +92,7 @@ class Training:
         seed: of everything drawn.
         step: steps of the environment, all of them together.
         curve: per round `step`, `reward` (mean return of the episodes that ended; NaN if none did), `length`, `episodes`,
-            `loss_policy`, `loss_value`, `entropy`, `clipped` (share of ratios cut), `kl`.
+            and of its last epoch `loss_value`, `entropy`, `clipped` (share of ratios cut), `kl`.
         episodes: per episode (step at its end, its return, its length).
         stop: why it ended: `"steps"`, or `"nonfinite"`.
         seconds: of training, over all resumed parts.
@@ -201,6 +208,7 @@ def ppo(
     env_id = env_id or policy.env_id
     env = environments.make(env_id, settings.envs, seed=seed, native=native)
     _check(policy, env.spec)
+    policy.norms = settings.norms  # pyright: ignore[reportAttributeAccessIssue]
     policy.env_id = env_id
     made = _Learner(policy, settings, env, seed, native)
     done = made.training
@@ -271,6 +279,8 @@ class _Learner:
         if log_std is not None and self.settings.log_std:
             with torch.no_grad():
                 log_std.fill_(self.settings.log_std)
+        self.observed(self.obs)
+        self.explosions()
 
     def lr(self, share: float) -> None:
         """Set the learning rate for a share of the training done."""
@@ -305,20 +315,21 @@ class _Learner:
         seen = like.new_empty(T, N, self.env.spec.observations)
         carried = None if self.state is None else like.new_empty(T, N, policy.core.width)
         actions = torch.empty(T, N, dtype=torch.int64) if discrete else like.new_empty(T, N, policy.actions)
-        logp, values = like.new_empty(T, N), like.new_empty(T, N)
+        logp = like.new_empty(T, N)
         rewards, ends = np.empty((T, N)), np.empty((T, N), dtype=bool)
         for t in range(T):
             seen[t] = self.observed(self.obs)
             if carried is not None and self.state is not None:
                 carried[t] = self.state
-            logits, values[t], after = policy(seen[t], self.state)
+            made = policy.steps(seen[t], self.state)
+            logits, after = made["logits"], made.get("state")
             actions[t], logp[t] = self.draw(logits, t)
             step = self.env.step(self.executed(actions[t]))
             over = step.terminated | step.truncated
             rewards[t], ends[t] = self.scale(step.reward, over) if s.reward_scale else step.reward, over
             if step.truncated.any():
                 cut = np.flatnonzero(step.truncated)
-                rest = policy(self.observed(step.final[cut]), None if after is None else after[cut])[1]
+                rest = policy.critic(policy.encoder(self.observed(step.final[cut])))
                 rewards[t, cut] += s.gamma * rest.double().numpy()
             self.returns += step.reward
             self.lengths += 1
@@ -330,10 +341,14 @@ class _Learner:
                 if after is not None:
                     after[torch.from_numpy(over)] = policy.start(int(over.sum()))
             self.obs, self.state = step.obs, after
-        last = policy(self.observed(self.obs), self.state)[1]
-        advantages = gae(rewards, values.double().numpy(), ends, last.double().numpy(), s.gamma, s.lam)
-        made = torch.from_numpy(advantages).to(like)
-        return seen, actions, logp, made, made + values, carried
+        # The critic sees what is encoded alone, so all its values are had at once.
+        seen_last = torch.cat([seen.flatten(0, 1), self.observed(self.obs)])
+        values = policy.critic(policy.encoder(seen_last)).view(T + 1, N)
+        advantages = gae(
+            rewards, values[:T].double().numpy(), ends, values[T].double().numpy(), s.gamma, s.lam
+        )
+        better = torch.from_numpy(advantages).to(like)
+        return seen, actions, logp, better, better + values[:T], carried
 
     def observed(self, obs: Any) -> Tensor:
         """An observation of the environment as a tensor, refused if it is not finite."""
@@ -381,18 +396,16 @@ class _Learner:
         seen, actions, logp = seen.flatten(0, 1), actions.flatten(0, 1), logp.flatten()
         advantages, returns = advantages.flatten(), returns.flatten()
         carried = None if carried is None else carried.flatten(0, 1)
-        told = torch.zeros(5)
-        updates = 0
-        for _ in range(s.epochs):
+        told: list[Tensor] = []
+        for epoch in range(s.epochs):
             order = torch.randperm(len(seen), generator=self.rng)
             for index in order.split(s.minibatch):
                 logits, values, _ = policy(seen[index], None if carried is None else carried[index])
-                new, entropy = self.evaluate(logits, actions[index])
-                a = advantages[index]
-                a = (a - a.mean()) / (a.std() + 1e-8) if len(index) > 1 else a
-                shift = new - logp[index]
-                ratio = shift.exp()
-                gain = torch.minimum(a * ratio, a * ratio.clamp(1 - s.clip, 1 + s.clip)).mean()
+                new, entropy = self.evaluate(
+                    logits, actions[index], entropy=s.entropy > 0 or epoch == s.epochs - 1
+                )
+                shift = new.detach() - logp[index]
+                gain, cut = clipped_gain(new, shift, advantages[index], s.clip)
                 error = F.mse_loss(values, returns[index])
                 loss = s.value * error - gain
                 if s.entropy:
@@ -401,24 +414,23 @@ class _Learner:
                 loss.backward()
                 torch.nn.utils.clip_grad_norm_(self.parameters, s.max_grad, foreach=True)
                 self.optimizer.step()
-                with torch.no_grad():
-                    cut = (ratio - 1).abs() > s.clip
-                    parts = (-gain, error, entropy.mean(), cut.to(ratio).mean(), (ratio - 1 - shift).mean())
-                    told += torch.stack(parts).to(told)
-                updates += 1
+                if epoch == s.epochs - 1:
+                    parts = (error, entropy.mean(), cut.to(error).mean(), (shift.exp() - 1 - shift).mean())
+                    told.append(torch.stack(parts).detach())
         if policy.norms == "running":
-            policy.restate(seen, carried, momentum=max(0.1, 1 / (len(self.training.curve) + 1)))
-        names = ("loss_policy", "loss_value", "entropy", "clipped", "kl")
-        return dict(zip(names, (told / updates).tolist()))
+            policy.restate(seen, carried, momentum=max(FORGET, 1 / (len(self.training.curve) + 1)))
+        names = ("loss_value", "entropy", "clipped", "kl")
+        return dict(zip(names, torch.stack(told).mean(0).tolist()))
 
-    def evaluate(self, logits: Tensor, actions: Tensor) -> tuple[Tensor, Tensor]:
-        """Log-probabilities of actions, and the entropy."""
+    def evaluate(self, logits: Tensor, actions: Tensor, *, entropy: bool) -> tuple[Tensor, Tensor]:
+        """Log-probabilities of actions, and the entropy if it is asked for."""
         if self.policy.discrete:
             logs = F.log_softmax(logits, -1)
-            return logs.gather(-1, actions[:, None])[:, 0], -(logs.exp() * logs).sum(-1)
+            spread = -(logs.exp() * logs).sum(-1) if entropy else logs
+            return logs.gather(-1, actions[:, None])[:, 0], spread
         log_std: Tensor = self.policy.decoder.log_std  # pyright: ignore[reportAssignmentType]
-        entropy = (log_std + 0.5 * float(np.log(2 * np.pi * np.e))).sum().expand(len(logits))
-        return log_probability(logits, log_std, actions), entropy
+        spread = (log_std + 0.5 * float(np.log(2 * np.pi * np.e))).sum().expand(len(logits))
+        return log_probability(logits, log_std, actions), spread
 
     def look(self) -> None:
         """After a round: is everything still finite?"""
@@ -429,6 +441,11 @@ class _Learner:
                 "nonfinite", done.step, bad[0], "a smaller lr or max_grad; older checkpoints are unharmed"
             )
             return
+        self.explosions()
+
+    def explosions(self) -> None:
+        """Note which species are not finite for what is observed now; refuse to go on if they are for most of it."""
+        done, policy = self.training, self.policy
         for name, share in policy.exploded(self.obs, self.state).items():
             done.exploded[name] = max(share, done.exploded.get(name, 0.0))
             if share > 0.5:
@@ -479,8 +496,8 @@ class _Learner:
         mine = {"settings": asdict(self.settings), "seed": done.seed}
         theirs = {key: about[key] for key in mine}
         spec, here = saved["policy"], self.policy.spec()
-        mine |= {key: here[key] for key in ("env_id", "mode", "norms", "core")}
-        theirs |= {key: spec[key] for key in ("env_id", "mode", "norms", "core")}
+        mine |= {key: here[key] for key in ("env_id", "mode", "core")}
+        theirs |= {key: spec[key] for key in ("env_id", "mode", "core")}
         differ = [key for key in mine if mine[key] != theirs[key]]
         if differ:
             told = "; ".join(f"{key} was {theirs[key]}, is {mine[key]}" for key in differ)
@@ -546,6 +563,31 @@ class RewardScale:
         )
 
 
+def clipped_gain(new: Tensor, shift: Tensor, advantages: Tensor, clip: float) -> tuple[Tensor, Tensor]:
+    """A number with the gradient of PPO's mean min(a r, a clip(r, 1 - c, 1 + c)), in fewer operations; and which r were cut.
+
+    With r = exp(shift), that gradient is a r grad(log pi) where r has not yet gone beyond the clip in the direction that a
+    wants, and 0 elsewhere. Advantages are normalised first.
+
+    Args:
+        new: log-probabilities now, `[n]`, with gradients.
+        shift: the same less those of the policy that acted, without.
+        advantages: `[n]`.
+        clip: c.
+
+    Example:
+        >>> new = torch.zeros(2, requires_grad=True)
+        >>> gain, cut = clipped_gain(new, torch.tensor([0.0, 1.0]), torch.tensor([-1.0, 1.0]), 0.2)
+        >>> [round(g, 4) for g in torch.autograd.grad(gain, new)[0].tolist()], cut.tolist()  # a = -+1 / sqrt 2
+        ([-0.3536, 0.0], [False, True])
+    """
+    spread, mean = torch.std_mean(advantages)
+    a, ratio = (advantages - mean) / (spread + 1e-8), shift.exp()
+    cut = (ratio - 1).abs() > clip
+    wanted = (shift > 0) == (a > 0)
+    return (new * (a * ratio).masked_fill(cut & wanted, 0.0)).mean(), cut
+
+
 def gae(rewards: Any, values: Any, ends: Any, last: Any, gamma: float, lam: float) -> Any:
     """Generalised advantages, sum_k (gamma lam)^k delta_{t+k} up to the end of the episode (1506.02438).
 
@@ -597,6 +639,8 @@ def _settings(preset: str | Settings, changes: dict[str, Any]) -> Settings:
         raise ValueError(
             f"envs, horizon, minibatch, epochs and hold are at least 1 and lr is positive, got {made}"
         )
+    if made.norms not in ("batch", "running"):
+        raise ValueError(f"norms is batch or running, got {made.norms!r}")
     if made.minibatch < 2 <= made.envs * made.horizon:
         raise ValueError(
             "minibatch is at least 2: advantages are normalised within it, and so is what BatchNorm sees"

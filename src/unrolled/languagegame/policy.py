@@ -47,13 +47,13 @@ class Policy(nn.Module):
         mode: see above.
         env_id: the environment it is made for.
         critic: `Critic(d)` when None.
-        norms: `"batch"`, the paper's, or `"running"`.
         tau: share of the system's time scale that `flow` and `stateful` integrate.
         substeps: of the integration.
         coupling: how far an observation pulls a carried state, between 0 and 1.
 
     Attributes:
         core: the frozen system.
+        norms: `"batch"` or `"running"`, see above; `ppo` sets it.
         info: what `ppo` tells about its training; JSON, saved with the policy.
 
     Raises:
@@ -78,7 +78,6 @@ class Policy(nn.Module):
         *,
         env_id: str = "",
         critic: nn.Module | None = None,
-        norms: Literal["batch", "running"] = "batch",
         tau: float = TAU,
         substeps: int = STEPS,
         coupling: float = COUPLING,
@@ -86,12 +85,11 @@ class Policy(nn.Module):
         super().__init__()
         if mode not in MODES:
             raise ValueError(f"mode is {', '.join(MODES)}; got {mode!r}")
-        if norms not in ("batch", "running"):
-            raise ValueError(f"norms is batch or running; got {norms!r}")
         if not (tau > 0 and substeps >= 1 and 0 < coupling <= 1):
             raise ValueError(f"tau > 0, substeps >= 1, 0 < coupling <= 1; got {tau}, {substeps}, {coupling}")
         self._frozen = (as_core(system),)  # in a tuple: out of parameters(), state_dict() and train()
-        self.mode, self.env_id, self.norms = mode, env_id, norms
+        self.mode, self.env_id = mode, env_id
+        self.norms: Literal["batch", "running"] = "batch"
         self.tau, self.substeps, self.coupling = tau, substeps, coupling
         self.encoder, self.decoder = encoder, decoder
         self.critic = critic or Critic(self.core.width)
@@ -385,10 +383,10 @@ class Policy(nn.Module):
         encoder = Encoder(spec["observations"], core.width)
         low, high = ((None, None) if spec["low"] is None else (torch.tensor(spec["low"]), torch.tensor(spec["high"])))  # fmt: skip
         decoder = Decoder(core.out, spec["actions"], spec["discrete"], low=low, high=high)
-        options = {name: spec[name] for name in ("norms", "tau", "substeps", "coupling")}
+        options = {name: spec[name] for name in ("tau", "substeps", "coupling")}
         policy = cls(encoder, core, decoder, spec["mode"], env_id=spec["env_id"], **options)
         policy.load_state_dict(saved["weights"])
-        policy.info = spec["info"]
+        policy.norms, policy.info = spec["norms"], spec["info"]
         return policy
 
     def __repr__(self) -> str:
