@@ -24,6 +24,7 @@ def test_the_verbs_are_frozen():
         "looped",
         "latent",
         "sbml",
+        "talk",
     ]
 
 

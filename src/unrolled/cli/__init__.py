@@ -2,7 +2,7 @@
 
 >>> from unrolled.cli import VERBS
 >>> " ".join(VERBS)
-'list run sweep resume runs report view check debate looped latent sbml'
+'list run sweep resume runs report view check debate looped latent sbml talk'
 """
 
 import importlib
@@ -24,6 +24,7 @@ VERBS = {
     "looped": "train a looped language model on your text, and let it write",
     "latent": "reasoning in latent space: which methods there are",
     "sbml": "simulate biological models, by the thousand, and see what they do",
+    "talk": "talk to a frozen network: it acts, and answers",
 }
 
 

@@ -13,19 +13,41 @@ from typing import TYPE_CHECKING
 from unrolled._lazy import attach
 
 if TYPE_CHECKING:
+    from unrolled.languagegame._design import design as design
+    from unrolled.languagegame._importance import importance as importance
     from unrolled.languagegame._ppo import PRESETS as PRESETS
     from unrolled.languagegame._ppo import Settings as Settings
     from unrolled.languagegame._ppo import Training as Training
     from unrolled.languagegame._ppo import ppo as ppo
+    from unrolled.languagegame._properties import properties as properties
+    from unrolled.languagegame._route import route as route
+    from unrolled.languagegame._talk import stream as stream
+    from unrolled.languagegame._talk import talk as talk
     from unrolled.languagegame.cores import Core as Core
+    from unrolled.languagegame.game import Game as Game
     from unrolled.languagegame.interfaces import Critic as Critic
     from unrolled.languagegame.interfaces import Decoder as Decoder
     from unrolled.languagegame.interfaces import Encoder as Encoder
     from unrolled.languagegame.policy import Policy as Policy
+    from unrolled.languagegame.reply import Reply as Reply
 
 __getattr__, __dir__, __all__ = attach(
     __name__,
-    submodules=("baselines", "cores", "envs", "interfaces", "policy"),
+    submodules=(
+        "baselines",
+        "cores",
+        "embed",
+        "envs",
+        "game",
+        "games",
+        "ground",
+        "interfaces",
+        "llm",
+        "picture",
+        "policy",
+        "reply",
+        "significance",
+    ),
     names={
         "Core": "cores",
         "Critic": "interfaces",
@@ -35,6 +57,14 @@ __getattr__, __dir__, __all__ = attach(
         "Policy": "policy",
         "Settings": "_ppo",
         "Training": "_ppo",
+        "Game": "game",
+        "Reply": "reply",
+        "design": "_design",
+        "importance": "_importance",
+        "properties": "_properties",
+        "route": "_route",
+        "stream": "_talk",
+        "talk": "_talk",
         "ppo": "_ppo",
     },
 )
