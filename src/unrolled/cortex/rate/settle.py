@@ -4,13 +4,14 @@ import itertools
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import overload
 
 import torch
 from torch import Tensor
 
 from unrolled.core import Stop
 from unrolled.cortex.rate.anderson import Anderson
-from unrolled.cortex.rate.layers import ACTIVATIONS
+from unrolled.cortex.rate.layers import ACTIVATIONS, softmax_difference
 from unrolled.cortex.rate.net import Net, Nudged, State
 
 PATIENCE = 3
@@ -158,8 +159,8 @@ def nudge(
     """Settle under a nudge of the output from a free state: the plus phase, as the change d that the nudge makes.
 
     d_l = f(n_l + w_l d_{l-1} + gain w_{l+1}^T d_{l+1}) - f(n_l), with the nudge at the output: the very dynamics of
-    settling, written for the difference of the states. Without a nudge d = 0 exactly, however well the free state had
-    settled, and a difference of 1e-6 is as precise as one of 1: in bfloat16 too. Pools keep the winners of the free
+    settling, written for the difference of the states, and computed without subtracting the two. Without a nudge d = 0
+    exactly, however well the free state had settled, and a change of 1e-10 is as precise as one of 1: in bfloat16 too. Pools keep the winners of the free
     state.
 
     Args:
@@ -180,11 +181,11 @@ def nudge(
     for k in reversed(range(top + 1)):
         if k < top:
             tops[k] = net.gain * net.paths[k + 1].down(ds[k + 1], base.winners[k + 1])
-        ds[k] = change(net, base, k, _sum(base.nets[k], tops[k]), target, beta, None)
+        ds[k] = change(net, base, k, tops[k], target, beta, None)
     watch = _Watch(net, tol, relative=True)
 
     def move(k: int) -> None:
-        new = change(net, base, k, _sum(_sum(base.nets[k], bottoms[k]), tops[k]), target, beta, ds[k])
+        new = change(net, base, k, _sum(bottoms[k], tops[k]), target, beta, ds[k])
         watch.see(k, ds[k], new)
         ds[k] = new
 
@@ -216,23 +217,32 @@ def descend(
     top = len(net.paths) - 1
     above: list[Tensor] = []
     for k in reversed(range(top + 1)):
-        n = base.nets[k]
         if k == top:
-            above = [change(net, base, k, n, target, beta, None) for beta in betas]
+            above = [change(net, base, k, None, target, beta, None) for beta in betas]
         else:
             path, won = net.paths[k + 1], base.winners[k + 1]
-            above = [change(net, base, k, n + net.gain * path.down(d, won), target, 0.0, None) for d in above]
+            above = [change(net, base, k, net.gain * path.down(d, won), target, 0.0, None) for d in above]
         yield k, above
 
 
 def change(
-    net: Net, base: Settled, k: int, n: Tensor, target: Tensor, beta: float, so_far: Tensor | None
+    net: Net, base: Settled, k: int, heard: Tensor | None, target: Tensor, beta: float, so_far: Tensor | None
 ) -> Tensor:
-    """By how much layer k's activity for the net input n differs from its free activity, under a nudge of the output."""
-    free = base.ys[k]
+    """By how much layer k's activity changes when its net input changes by `heard`, under a nudge of the output."""
+    n = base.nets[k]
     if k < len(net.paths) - 1:
-        return net.activity(k, n) - free
-    return output(net, n, free if so_far is None else free + so_far, Nudged(target, target, beta)) - free
+        return net.activation.difference(n, torch.zeros_like(n) if heard is None else heard)
+    pull = target - base.ys[k]
+    if net.cost == "cross_entropy":  # z' + beta (t - z') - z
+        moved = torch.zeros_like(n) if heard is None else _output_difference(net, n, heard)
+        return (1 - beta) * moved + beta * pull
+    if net.output == "linear":  # the fixed point of d = heard + beta (t - z - d)
+        return _sum(beta * pull, heard) / (1 + beta)
+    return _output_difference(net, n, _sum(beta * (pull if so_far is None else pull - so_far), heard))
+
+
+def _output_difference(net: Net, n: Tensor, d: Tensor) -> Tensor:
+    return softmax_difference(n, d) if net.output == "softmax" else ACTIVATIONS[net.output].difference(n, d)
 
 
 def output(net: Net, n: Tensor, y: Tensor, nudged: Nudged | None) -> Tensor:
@@ -291,5 +301,9 @@ def _heard(net: Net, x: Tensor, ys: list[Tensor], winners: list[Tensor | None]) 
     return [p.drive(below, won) for p, below, won in zip(net.paths, [x, *ys], winners)]
 
 
-def _sum(a: Tensor, b: Tensor | None) -> Tensor:
-    return a if b is None else a + b
+@overload
+def _sum(a: Tensor, b: Tensor | None) -> Tensor: ...
+@overload
+def _sum(a: Tensor | None, b: Tensor | None) -> Tensor | None: ...
+def _sum(a: Tensor | None, b: Tensor | None) -> Tensor | None:
+    return b if a is None else a if b is None else a + b
