@@ -14,6 +14,9 @@ from unrolled._lazy import attach
 
 if TYPE_CHECKING:
     from unrolled.languagegame._design import design as design
+    from unrolled.languagegame._film import Film as Film
+    from unrolled.languagegame._film import evaluate as evaluate
+    from unrolled.languagegame._film import film as film
     from unrolled.languagegame._importance import importance as importance
     from unrolled.languagegame._ppo import PRESETS as PRESETS
     from unrolled.languagegame._ppo import Settings as Settings
@@ -57,9 +60,12 @@ __getattr__, __dir__, __all__ = attach(
         "Policy": "policy",
         "Settings": "_ppo",
         "Training": "_ppo",
+        "Film": "_film",
         "Game": "game",
         "Reply": "reply",
         "design": "_design",
+        "evaluate": "_film",
+        "film": "_film",
         "importance": "_importance",
         "properties": "_properties",
         "route": "_route",

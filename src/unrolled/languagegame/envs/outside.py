@@ -37,7 +37,7 @@ class Outside:
         """Begin all episodes anew: observations `[B, m]` float32. The first time with the seeds."""
         seeds = [None] * self.batch if self._begun else [self.seed + i for i in range(self.batch)]
         self._begun = True
-        return np.stack([self._flat(env.reset(seed=each)[0]) for env, each in zip(self.envs, seeds)])
+        return np.stack([flat(env.reset(seed=each)[0]) for env, each in zip(self.envs, seeds)])
 
     def step(self, actions: Any) -> Step:
         """One step of each environment; those that end begin anew."""
@@ -48,15 +48,10 @@ class Outside:
         for i, env in enumerate(self.envs):
             action = int(actions[i]) if self.spec.discrete else actions[i].astype(env.action_space.dtype)
             seen, rewards[i], ended[i], cut[i], _ = env.step(action)
-            obs[i] = final[i] = self._flat(seen)
+            obs[i] = final[i] = flat(seen)
             if ended[i] or cut[i]:
-                obs[i] = self._flat(env.reset()[0])
+                obs[i] = flat(env.reset()[0])
         return Step(obs, rewards, ended, cut & ~ended, final)
-
-    def _flat(self, obs: Any) -> Array:
-        if isinstance(obs, dict):
-            return np.concatenate([np.ravel(obs[key]) for key in sorted(obs)]).astype(np.float32)
-        return np.ravel(obs).astype(np.float32)
 
     def save(self) -> dict[str, Any]:
         """Everything that the next step depends on.
@@ -77,6 +72,13 @@ class Outside:
         for env in self.envs:
             with contextlib.suppress(Exception):
                 env.close()
+
+
+def flat(obs: Any) -> Array:
+    """An observation as one row of float32; a dictionary's parts in the order of their names."""
+    if isinstance(obs, dict):
+        return np.concatenate([np.ravel(obs[key]) for key in sorted(obs)]).astype(np.float32)
+    return np.ravel(obs).astype(np.float32)
 
 
 def make(env_id: str, **options: Any) -> Any:
