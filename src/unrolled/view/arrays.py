@@ -159,12 +159,19 @@ class File:
             if (last - first) // (len(edges) - 1) >= 2 * BLOCK:
                 levels = _levels(file, self, name, whole)
                 edges = np.unique(np.append(edges[:-1] // BLOCK, -(-last // BLOCK)))
-                kept = [level[edges[0] : edges[-1], a:b] for level in levels]
-                values = _reduced(kept, edges - edges[0], reduce)
+                parts = [
+                    _bucketed(
+                        levels[how][edges[0] : edges[-1], a:b],
+                        edges - edges[0],
+                        "sum" if how == "count" else how,
+                    )
+                    for how in _NEEDS[reduce]
+                ]
                 index = np.clip(edges[:-1] * BLOCK, first, last)
             else:
-                values = _streamed(file, whole, edges, a, b, reduce)
+                parts = _streamed(file, whole, edges, a, b, _NEEDS[reduce])
                 index = edges[:-1]
+            values = _joined(parts, reduce)
         if reduce == "minmax":
             index = np.repeat(index, 2)
         return Part(_shaped(values, shape, whole.dtype), index, True)
@@ -197,7 +204,7 @@ def thinned(
     if points is None or last - first <= points:
         return Part(_shaped(chosen[first:last], shape, "F64"), np.arange(first, last), False)
     edges = _edges(first, last, points, reduce)
-    made = _reduced([chosen[:last]] * 3, edges, reduce)
+    made = _joined([_bucketed(chosen[:last], edges, how) for how in _NEEDS[reduce]], reduce)
     index = np.repeat(edges[:-1], 2) if reduce == "minmax" else edges[:-1]
     return Part(_shaped(made, shape, "F64"), index, True)
 
@@ -273,50 +280,61 @@ def _rows(file: BinaryIO, entry: Entry, first: int, last: int, a: int, b: int) -
         yield values if values.dtype.kind == "f" and values.itemsize >= 4 else values.astype(np.float64)
 
 
-def _streamed(file: BinaryIO, entry: Entry, edges: np.ndarray, a: int, b: int, reduce: Reduce) -> np.ndarray:
+def _streamed(
+    file: BinaryIO, entry: Entry, edges: np.ndarray, a: int, b: int, hows: tuple[str, ...]
+) -> list[np.ndarray]:
     """Buckets from the rows themselves, chunk by chunk: no more than one chunk and one bucket is ever held."""
-    made: list[np.ndarray] = []
+    made: list[list[np.ndarray]] = [[] for _ in hows]
     held: list[np.ndarray] = []
     position, bucket = int(edges[0]), 0
     for chunk in _rows(file, entry, int(edges[0]), int(edges[-1]), a, b):
-        whole = chunk if not held else np.concatenate([*held, chunk])
         begin, end = position - sum(map(len, held)), position + len(chunk)
+        held.append(chunk)
         ready = int(np.searchsorted(edges, end, side="right")) - 1
         if ready > bucket:
-            made.append(
-                _reduced([whole[: edges[ready] - begin]] * 3, edges[bucket : ready + 1] - begin, reduce)
-            )
+            whole = np.concatenate(held) if len(held) > 1 else chunk
+            for column, how in zip(made, hows):
+                column.append(
+                    _bucketed(whole[: edges[ready] - begin], edges[bucket : ready + 1] - begin, how)
+                )
             held, bucket = [whole[edges[ready] - begin :]], ready
-        else:
-            held.append(chunk)
         position = end
-    return np.concatenate(made)
+    return [np.concatenate(column) for column in made]
 
 
-def _reduced(levels: list[np.ndarray], edges: np.ndarray, reduce: Reduce) -> np.ndarray:
-    """Buckets of the rows between edges; `levels` are minima, maxima and means."""
-    low, high, mean = levels
+def _bucketed(rows: np.ndarray, edges: np.ndarray, how: str) -> np.ndarray:
+    """Buckets of rows: `min`, `max`, `sum` and `count`, NaN left out; NaN where a bucket holds nothing else."""
+    starts = edges[:-1]
+    if how == "min":
+        return np.fmin.reduceat(rows, starts, axis=0)
+    if how == "max":
+        return np.fmax.reduceat(rows, starts, axis=0)
+    known = ~np.isnan(rows)
+    if how == "count":
+        return np.add.reduceat(known, starts, axis=0, dtype=np.float64)
+    return np.add.reduceat(np.where(known, rows, 0), starts, axis=0, dtype=np.float64)
+
+
+_NEEDS = {"minmax": ("min", "max"), "mean": ("sum", "count"), "max": ("max",)}
+
+
+def _joined(parts: list[np.ndarray], reduce: Reduce) -> np.ndarray:
+    """What is sent, from what `_NEEDS` names."""
     if reduce == "max":
-        return np.fmax.reduceat(high, edges[:-1], axis=0)
+        return parts[0]
     if reduce == "mean":
-        known = ~np.isnan(mean)
-        counts = np.add.reduceat(known, edges[:-1], axis=0, dtype=np.int64)
-        sums = np.add.reduceat(np.where(known, mean, 0), edges[:-1], axis=0, dtype=np.float64)
         with np.errstate(invalid="ignore"):
-            return np.where(counts > 0, sums / np.maximum(counts, 1), np.nan)
-    made = np.stack(
-        (np.fmin.reduceat(low, edges[:-1], axis=0), np.fmax.reduceat(high, edges[:-1], axis=0)), 1
-    )
-    return made.reshape(-1, made.shape[-1])
+            return parts[0] / np.where(parts[1] > 0, parts[1], np.nan)
+    return np.stack(parts, 1).reshape(-1, parts[0].shape[-1])
 
 
-_cache: OrderedDict[tuple[str, str], list[np.ndarray]] = OrderedDict()
+_cache: OrderedDict[tuple[str, str], dict[str, np.ndarray]] = OrderedDict()
 _lock = threading.Lock()
 _busy: dict[tuple[str, str], threading.Lock] = {}
 
 
-def _levels(file: BinaryIO, owner: File, name: str, entry: Entry) -> list[np.ndarray]:
-    """Minimum, maximum and mean of every `BLOCK` rows of an array, computed once per file."""
+def _levels(file: BinaryIO, owner: File, name: str, entry: Entry) -> dict[str, np.ndarray]:
+    """Minimum, maximum, sum and count of every `BLOCK` rows of an array, computed once per file."""
     key = (owner.stamp, name)
     with _lock:
         if key in _cache:
@@ -329,13 +347,15 @@ def _levels(file: BinaryIO, owner: File, name: str, entry: Entry) -> list[np.nda
                 return _cache[key]
         rows = entry.shape[0]
         edges = np.append(np.arange(0, rows, BLOCK), rows)
-        both = _streamed(file, entry, edges, 0, entry.columns, "minmax").reshape(len(edges) - 1, 2, -1)
-        mean = _streamed(file, entry, edges, 0, entry.columns, "mean")
-        made = [np.ascontiguousarray(level, np.float32) for level in (both[:, 0], both[:, 1], mean)]
+        hows: tuple[str, ...] = ("min", "max", "sum", "count")
+        made: dict[str, np.ndarray] = dict(zip(hows, _streamed(file, entry, edges, 0, entry.columns, hows)))
         with _lock:
             _cache[key] = made
             _busy.pop(key, None)
-            while len(_cache) > 1 and sum(level.nbytes for kept in _cache.values() for level in kept) > _KEPT:
+            while (
+                len(_cache) > 1
+                and sum(level.nbytes for kept in _cache.values() for level in kept.values()) > _KEPT
+            ):
                 _cache.popitem(last=False)
         return made
 

@@ -86,7 +86,16 @@ def exhibit(root: Path, study: str, id: str, name: str) -> dict[str, Any]:
     made = _load(root, (study, id, "exhibits", f"{name}.json"), "exhibit")
     if not isinstance(made.get("kind"), str):
         raise ValueError(f"exhibit {name!r} has no kind")
-    return {"title": name, "caption": "", "unit": "", "t": None, "data": {}, "arrays": {}, **made, "name": name}
+    return {
+        "title": name,
+        "caption": "",
+        "unit": "",
+        "t": None,
+        "data": {},
+        "arrays": {},
+        **made,
+        "name": name,
+    }
 
 
 def exhibit_file(root: Path, study: str, id: str, name: str) -> arrays.File:
@@ -197,8 +206,11 @@ def metrics(root: Path, study: str, id: str) -> dict[str, Any]:
     """The metrics as one exhibit of kind `metrics`; series `i` has the arrays `x<i>` and `y<i>`.
 
     Raises:
+        Missing: there is no such run.
         Refused, PermissionError: see `paths.opened`.
     """
+    if "config.json" not in paths.files(root, study, id):
+        raise Missing(f"there is no run {study}/{id}")
     table = series.read(root, study, id)
     steps = np.unique(np.concatenate([one.x for one in table.series])) if table.series else np.empty(0)
     if len(steps) > _TIMES:
