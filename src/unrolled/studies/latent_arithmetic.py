@@ -23,6 +23,7 @@ PAPER = latent.COCONUT
 
 PUBLISHED = {"cot": 0.429, "no-cot": 0.165, "icot": 0.300, "pause": 0.241, "coconut": 0.341, "codi": 0.437, "coconut, no curriculum": 0.144}  # fmt: skip
 """Share right on GSM8k with GPT-2 (2412.06769, table 1, pause as thought; CODI: 2502.21074, abstract)."""
+EVERY = ("cot", "no-cot", "no-cot, deep", "icot", "pause", "coconut", "coconut, no curriculum", "codi")
 
 
 @dataclass(frozen=True)
@@ -42,12 +43,12 @@ class Config:
     modulus: int = 10
     c: int = 1
     """thoughts a step"""
-    problems: int = 2000
+    problems: int = 4000
     held_out: int = 300
-    first: int = 5
+    first: int = 4
     """epochs of stage 0"""
-    per_stage: int = 5
-    last: int = 5
+    per_stage: int = 4
+    last: int = 8
     """further epochs at the end"""
     batch: int = 64
     lr: float = 1e-3
@@ -65,10 +66,10 @@ def tiny() -> Config:
 
 
 def small() -> Config:
-    """Three operations modulo 10, two seeds of every arm."""
+    """Three operations modulo 10, two seeds of five arms."""
     return Config(
-        preset="small", seeds=2, ops=(3, 3), problems=10_000, held_out=500, first=3, per_stage=4, last=8,
-        arms=("cot", "no-cot", "no-cot, deep", "icot", "pause", "coconut", "coconut, no curriculum", "codi"),
+        preset="small", seeds=2, ops=(3, 3), problems=10_000, held_out=500, first=3, per_stage=4, last=6,
+        arms=("coconut", "pause", "no-cot", "cot", "codi"),
     )  # fmt: skip
 
 
@@ -76,7 +77,7 @@ def paper() -> Config:
     """Stories of two to six operations, as many as GSM8k-Aug has; give `model` a folder with GPT-2. Needs a GPU."""
     return Config(
         preset="paper", seeds=3, task="stories", ops=(2, 6), c=2, problems=385_620, held_out=1319, first=6, per_stage=3, last=4, batch=128, lr=1e-4,
-        reset="epoch", shape=Shape(layers=12, width=768, heads=12, context=512), arms=small().arms,
+        reset="epoch", shape=Shape(layers=12, width=768, heads=12, context=512), arms=tuple(arm for arm in EVERY if arm != "no-cot, deep"),
     )  # fmt: skip
 
 

@@ -74,7 +74,7 @@ def tiny() -> Config:
 def small() -> Config:
     """Digits and Fashion-MNIST, two vocabularies, three seeds."""
     return Config(
-        preset="small", seeds=3, fashion="debian", messages=(1, 2, 3, 4), vocabularies=(16, 256), steps=1500, problems=5000, stage=15,
+        preset="small", seeds=3, fashion="debian", vocabularies=(16, 256), steps=1000, problems=5000, stage=10,
     )  # fmt: skip
 
 
