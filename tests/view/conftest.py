@@ -1,5 +1,6 @@
 import json
 import math
+import shutil
 from pathlib import Path
 
 import pytest
@@ -45,9 +46,17 @@ def make_run():
     return make
 
 
+@pytest.fixture(scope="session")
+def _template(tmp_path_factory) -> Run:
+    return make(tmp_path_factory.mktemp("template"))
+
+
 @pytest.fixture
-def run(root) -> Run:
-    return make(root)
+def run(root, _template) -> Run:
+    """A run of its own for each test, copied."""
+    path = root / _template.study / _template.id
+    shutil.copytree(_template.path, path)
+    return Run.open(path)
 
 
 @pytest.fixture

@@ -270,7 +270,7 @@ def _gather(name: str, order: dict[str, str], above: tuple[str, ...]) -> None:
 def _resolved(name: str, told: str) -> str:
     parts: list[str] = [*PurePosixPath(name).parent.parts]
     for part in told.split("/"):
-        if part == "..":
+        if part == ".." and parts:
             parts.pop()
         elif part != ".":
             parts.append(part)

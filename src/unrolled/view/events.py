@@ -23,9 +23,13 @@ class Watcher:
 
     Args:
         root: folder of all runs.
+
+    Attributes:
+        looks: how often it has looked.
     """
 
     def __init__(self, root: Path) -> None:
+        self.looks = 0
         self._root = root
         self._listeners: dict[asyncio.Queue[str], tuple[tuple[str, str], ...]] = {}
         self._task: asyncio.Task[None] | None = None
@@ -78,6 +82,7 @@ class Watcher:
                 continue
             self._tell(rows, stamps, first)
             first = False
+            self.looks += 1
             await asyncio.sleep(max(INTERVAL, 4 * (time.monotonic() - began)))
 
     def _look(

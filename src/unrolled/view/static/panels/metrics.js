@@ -13,7 +13,9 @@ export default function panel(root, exhibit, context) {
     if (!byName.has(s.name)) byName.set(s.name, []);
     byName.get(s.name).push(s);
   }
-  const names = [...byName.keys()].sort((a, b) => (b.includes("loss") - a.includes("loss")) || byName.get(b).length - byName.get(a).length);
+  // Losses first; what only tells runs apart last.
+  const rank = (name) => (/loss|error|accuracy|reward/.test(name) ? 0 : /^(seed|trials?|step|epoch|tokens)$/.test(name) ? 2 : 1);
+  const names = [...byName.keys()].sort((a, b) => rank(a) - rank(b));
   const open = new Map();
   let mark = 0;
   const choice = element("div", { class: "panel-names", role: "group", "aria-label": "numbers to show" });

@@ -31,7 +31,7 @@ export default function panel(root, exhibit, context) {
       const first = { ...context, array: (name, q) => context.array(name, q).then((got) => cut(got, h * w)) };
       inside = heatmap(host, { ...base, data: {}, arrays: { values: { ...exhibit.arrays.values, shape: [times, h, w] } } }, first);
     } else if (view === "curves") {
-      inside = lines(host, { ...base, data: {}, arrays: { values: size === 1 ? { ...flat, shape: [times] } : flat } }, context);
+      inside = lines(host, { ...base, data: { names: { values: exhibit.title } }, arrays: { values: size === 1 ? { ...flat, shape: [times] } : flat } }, context);
     } else inside = raster(host, { ...base, data: {}, arrays: { values: flat } }, context);
     inside.seek(mark);
   }

@@ -52,7 +52,7 @@ export default function panel(root, exhibit, context) {
     field.value = "";
     const wait = say("…", "it is moving", "waiting");
     try {
-      const answer = await context.post("/api/talk", { ...context.run, exhibit: exhibit.name, text, session }, busy.signal);
+      const answer = await context.post("/api/talk", { ...context.run, exhibit: exhibit.name || "talk", text, session }, busy.signal);
       wait.remove();
       session = answer.session ?? session;
       say("it", answer.reply ?? "(it moved, and said nothing)");
