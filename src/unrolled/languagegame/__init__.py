@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 from unrolled._lazy import attach
 
 if TYPE_CHECKING:
+    from unrolled.languagegame._agreement import agreement as agreement
     from unrolled.languagegame._design import design as design
     from unrolled.languagegame._film import Film as Film
     from unrolled.languagegame._film import evaluate as evaluate
@@ -63,6 +64,7 @@ __getattr__, __dir__, __all__ = attach(
         "Film": "_film",
         "Game": "game",
         "Reply": "reply",
+        "agreement": "_agreement",
         "design": "_design",
         "evaluate": "_film",
         "film": "_film",

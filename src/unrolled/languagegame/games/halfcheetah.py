@@ -8,7 +8,7 @@ GAME = Game(
     name="halfcheetah",
     env_id="HalfCheetah-v4",
     title="Half cheetah",
-    activity="run forward as fast as I can",
+    activity="run forward as fast as possible",
     text=(
         "Half of a big cat, cut lengthwise: a long body with one leg behind and one in front, each with thigh, shin and foot. It lives in "
         "a flat world and cannot fall out of the game. Points are for speed forward alone, less a little for effort. It is about "
