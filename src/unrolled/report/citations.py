@@ -203,6 +203,19 @@ METHODS: dict[str, str] = {
   pages = {147--160},
   year = {1994}
 }""",
+    "ppo": """@misc{schulman2017proximal,
+  author = {Schulman, John and Wolski, Filip and Dhariwal, Prafulla and Radford, Alec and Klimov, Oleg},
+  title = {Proximal Policy Optimization Algorithms},
+  year = {2017},
+  eprint = {1707.06347},
+  archivePrefix = {arXiv}
+}""",
+    "gae": """@inproceedings{schulman2016high,
+  author = {Schulman, John and Moritz, Philipp and Levine, Sergey and Jordan, Michael and Abbeel, Pieter},
+  title = {High-Dimensional Continuous Control Using Generalized Advantage Estimation},
+  booktitle = {International Conference on Learning Representations},
+  year = {2016}
+}""",
     "arpack": """@book{lehoucq1998arpack,
   author = {Lehoucq, Richard B. and Sorensen, Danny C. and Yang, Chao},
   title = {{ARPACK} Users' Guide: Solution of Large-Scale Eigenvalue Problems with Implicitly Restarted {Arnoldi}
