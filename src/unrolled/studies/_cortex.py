@@ -124,7 +124,9 @@ def remember(run: Run, fresh: Network, net: Network, names: Sequence[str], *patt
     before = fresh.present(*patterns, record=[f"{name}.Act" for name in names])
     after = net.present(*patterns, record=wanted(names))
     records = after.records | {f"before/{name}": series for name, series in before.records.items()}
-    meta = {"minus": net.theta.rest + net.theta.minus, "length": net.theta.length, "layers": list(names)}
+    meta = {
+        "minus": net.theta.rest + net.theta.minus, "length": net.theta.length, "layers": list(names), "unit": "cycle",
+    }  # fmt: skip
     trials = torch.tensor([fresh.trials, net.trials])
     wts = {
         name: torch.stack((fresh.paths[name].wt, path.wt))

@@ -42,11 +42,12 @@ def study(name: str, root: Path, **changes: Any) -> Path:
 
 def debate(root: Path) -> Path:
     """A generated debate with its fit, as `debate-recorded` shows it."""
-    from unrolled.debate import fit
+    from unrolled.debate import FJFits, fit
     from unrolled.studies import _debate, _debate_exhibits
 
     log, _ = _debate.generated(1, 5, 0.002, torch.Generator().manual_seed(3))
     fits = fit(log.beliefs)
+    assert isinstance(fits, FJFits)
     with Run.create("debate-fixture", {"preset": "fixture", "seed": 3}, root=root) as run:
         _debate_exhibits.show(run, log.questions[0], fits[0])
         run.save_claims(
@@ -255,9 +256,7 @@ def every_kind(root: Path) -> Path:
 def all_of_them(root: Path) -> dict[str, Path]:
     """Every fixture run, by name."""
     made = {name: study(name, root) for name in STUDIES}
-    return made | {
-        "debate-fixture": debate(root),
-        "sbml-networks": networks(root),
-        "my-own-system": own_system(root),
-        "every-kind": every_kind(root),
-    }
+    for make in (looped, debate, networks, own_system, every_kind):
+        path = make(root)
+        made[path.parent.name] = path
+    return made
