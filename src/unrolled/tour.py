@@ -1,4 +1,4 @@
-"""`make tour`: run the tour's studies on the CPU, print what they claim, write one report of them all.
+"""`make tour`: run the tour's studies on the CPU, print what they claim, write one report and one site of them all.
 
 An interrupted tour goes on where it stopped when it is started again; a finished one starts anew.
 """
@@ -23,8 +23,10 @@ STUDIES = (
     "curvature-theory",
     "debate-recorded",
     "cortex-synapse",
+    "cortex-gradient",
     "looped-parity",
     "sbml-conformance",
+    "game-cartpole",
     "latent-superposition",
 )
 
@@ -55,8 +57,21 @@ def main(root: str = "runs") -> int:
         print_claims(run.claims(), console)
     path = write_many([run.path for run in runs], Path(root) / "report.html", title="The tour of unrolled")
     console.print(Text.assemble("report: ", (short(path), "bold")), soft_wrap=True)
-    say(f"{time.monotonic() - began:.0f} s; open the report in a browser, then: unrolled list")
+    if (site := _site(runs, Path(root) / "site")) is not None:
+        console.print(Text.assemble("every step, with a scrubber: ", (short(site), "bold")), soft_wrap=True)
+    where = "" if root == "runs" else f" --runs {root}"
+    console.print(f"live, and to talk to the network that learned: unrolled view{where}   (http://127.0.0.1:8420/)")
+    say(f"{time.monotonic() - began:.0f} s; open these in a browser, then: unrolled list")
     return 0
+
+
+def _site(runs: list[Run], folder: Path) -> Path | None:
+    """A static bundle of the runs; None where the view is not installed."""
+    try:
+        from unrolled.view import bundle
+    except ImportError:
+        return None
+    return bundle.write(runs, folder)
 
 
 def _run(name: str, root: str) -> Run:
