@@ -171,6 +171,11 @@ class Core:
             self._cast[key] = (self.mu.to(like), self.std.to(like))
         return self._cast[key]
 
+    def normalised(self, x: Tensor) -> Tensor:
+        """(x - mu) / std."""
+        mu, std = self.scale(x)
+        return (x - mu) / std
+
     # --- the field, and where it holds ---------------------------------------------------------------------------------
 
     def field(self, x: Tensor) -> Tensor:

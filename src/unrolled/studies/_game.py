@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from math import comb
+from pathlib import Path
 from statistics import fmean, stdev
 from typing import Any
 
@@ -46,11 +47,11 @@ def learn(
     Returns:
         The row that says how it ended: `score` (as the paper scores), `greedy` (mean of 32 episodes), `seconds`, ...
     """
-    labels = {"env": env_id, "system": system, "seed": seed}
+    labels = {"env": env_id, "network": system, "seed": seed}
     before = rows(run, "done", **labels)
     if before:
         return before[0]
-    name = f"{env_id}-{system}-{seed}".replace(":", "-").replace("/", "-").lower()
+    place = policy_file(run, env_id, system, seed)
     run.status(phase=f"{system} on {env_id}, seed {seed}", step=0)
     policy = Policy.make(env_id, system, mode, seed=seed)
 
@@ -60,14 +61,14 @@ def learn(
 
     changes = {} if preset == "paper" else CHANGES.get(env_id, {})
     done = ppo(
-        policy, steps=steps, preset=preset, seed=seed, checkpoint=run.checkpoints / name, checkpoint_every=max(1, steps // 3),
+        policy, steps=steps, preset=preset, seed=seed, checkpoint=run.checkpoints / place.stem, checkpoint_every=max(1, steps // 3),
         log=tell, progress=run.progress, **changes,
     )  # fmt: skip
-    policy.save(run.path / "policies" / f"{name}.safetensors")
+    policy.save(place)
     greedy = evaluate(policy, 32)
     row = {
         "score": done.score, "greedy": fmean(greedy), "seconds": done.seconds, "rate": done.rate, "width": policy.core.width,
-        "parameters": policy.actor_parameters, "stop": done.stop.reason, "exploded": sorted(done.exploded),
+        "steps": done.step, "parameters": policy.actor_parameters, "stop": done.stop.reason, "exploded": sorted(done.exploded),
     }  # fmt: skip
     run.log(step=done.step, **labels, done=True, **row)
     run.commit()
@@ -79,9 +80,9 @@ def rows(run: Run, field: str, **labels: Any) -> list[dict[str, Any]]:
     return [r for r in run.metrics() if r.get(field) is not None and all(r.get(k) == v for k, v in labels.items())]  # fmt: skip
 
 
-def policy_file(run: Run, env_id: str, system: str, seed: int) -> Any:
-    """Where `learn` saved a policy."""
-    name = f"{env_id}-{system}-{seed}".replace(":", "-").replace("/", "-").lower()
+def policy_file(run: Run, env_id: str, system: str, seed: int) -> Path:
+    """Where `learn` saves a policy."""
+    name = f"{system.replace(':', '_')}-{env_id}-{seed}".replace("/", "_")
     return run.path / "policies" / f"{name}.safetensors"
 
 
@@ -140,7 +141,7 @@ def curves(run: Run, env_id: str, systems: Sequence[str], *, network: str = "") 
     order = [*(s for s in systems if s != network), *([network] if network in systems else [])]
     palette = [COLORS[1], COLORS[2], COLORS[3], COLORS[4], COLORS[5], COLORS[7]]
     for k, system in enumerate(order):
-        mine = rows(run, "reward", env=env_id, system=system)
+        mine = rows(run, "reward", env=env_id, network=system)
         by_step: dict[int, list[float]] = {}
         for row in mine:
             by_step.setdefault(row["step"], []).append(row["reward"])

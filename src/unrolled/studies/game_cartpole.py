@@ -5,12 +5,13 @@ constants nobody changes. Beside it, trained alike: nothing (linear), a random v
 the network's own width, and the linear and MLP baselines of the paper, 256 wide.
 """
 
+import contextlib
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 
-from unrolled.languagegame import Core, Policy, film
+from unrolled.languagegame import Core, Policy, envs, film
 from unrolled.runs import Claim, Run
 from unrolled.studies import _game as shared
 
@@ -66,7 +67,50 @@ def study(config: Config, run: Run) -> list[Claim]:
             shared.learn(run, ENV, system, seed, steps=config.steps, preset=config.training)
     untouched = torch.equal(before, constants(config.network))
     run.log(untouched=untouched)
+    show(config, run)
     return judged(config, run, untouched)
+
+
+def show(config: Config, run: Run) -> None:
+    """Exhibits: learning curves, an episode in pictures and in concentrations, and the network to talk to."""
+    curves = {
+        system: shared.rows(run, "reward", env=ENV, network=system, seed=config.seed)
+        for system in systems(config)
+    }
+    steps = sorted(set.intersection(*({row["step"] for row in rows} for rows in curves.values())))
+    if len(steps) > 1:
+        by_step = {name: {row["step"]: row["reward"] for row in rows} for name, rows in curves.items()}
+        run.save_exhibit(
+            "learning", "lines", title="Learning to balance", caption="Mean return of the episodes that ended in a round.", t=steps,
+            arrays={name.replace(":", "_"): torch.tensor([rewards[at] for at in steps]) for name, rewards in by_step.items()},
+        )  # fmt: skip
+    policy = Policy.load(shared.policy_file(run, ENV, config.network, config.seed))
+    policy.save(run.path / "policy.safetensors")
+    run.save_exhibit(
+        "talk", "talk", title=f"Talk to {config.network}", unit="", data={
+            "about": f"{config.network}, frozen, between two linear interfaces that have learned to balance a pole: what you say "
+            "becomes a moment of that game, and its own dynamics answer.",
+            "examples": ["stay balanced", "lean to the left", "hold still"], "model": "policy.safetensors",
+        },
+    )  # fmt: skip
+    env = envs.make(ENV, 1, seed=config.seed)
+    obs, seen = env.reset(), list[torch.Tensor]()
+    for _ in range(200):
+        made = policy.trace(obs)
+        seen.append(policy.core.normalised(made["projected"][0]))
+        obs = env.step(policy.choose(made["logits"]).numpy()).obs
+    moving = [i for i, name in enumerate(policy.species) if float(torch.stack(seen)[:, i].std()) > 0]
+    run.save_exhibit(
+        "concentrations", "lines", title=f"{config.network} at the pole", t=list(range(200)), caption="What the encoder makes of each moment "
+        "of an episode: concentrations in standard deviations from the network's own mean.",
+        arrays={policy.species[i]: torch.stack(seen)[:, i] for i in moving},
+    )  # fmt: skip
+    with contextlib.suppress(ImportError):
+        made = film(policy, steps=200, every=8)
+        run.save_exhibit(
+            "film", "frames", title="The pole", caption="An episode of the trained network.", t=[8 * k for k in range(len(made.frames))],
+            arrays={"pole": torch.from_numpy(made.frames[:, 100:340:3, ::3].copy())},
+        )  # fmt: skip
 
 
 def constants(network: str) -> torch.Tensor:
@@ -80,7 +124,7 @@ def constants(network: str) -> torch.Tensor:
 def judged(config: Config, run: Run, untouched: bool) -> list[Claim]:
     """What the run shows."""
     common: dict[str, Any] = {"preset": config.preset, "hardware": run.hardware, "seeds": config.seeds}
-    found = {system: shared.rows(run, "done", env=ENV, system=system) for system in systems(config)}
+    found = {system: shared.rows(run, "done", env=ENV, network=system) for system in systems(config)}
     mine, d = found[config.network], shared.width(config.network)
     greedy = shared.mean(mine, "greedy")
     average, deviation = shared.at_random(ENV)

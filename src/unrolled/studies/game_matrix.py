@@ -84,7 +84,7 @@ def study(config: Config, run: Run) -> list[Claim]:
 
 def scores(config: Config, run: Run, env_id: str) -> dict[str, list[dict[str, Any]]]:
     """System -> its rows, one a seed."""
-    return {system: shared.rows(run, "done", env=env_id, system=system) for system in systems(config)}
+    return {system: shared.rows(run, "done", env=env_id, network=system) for system in systems(config)}
 
 
 def against(config: Config, run: Run, env_id: str, kind: str) -> dict[str, float]:

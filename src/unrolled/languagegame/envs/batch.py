@@ -137,8 +137,7 @@ class Native:
         Raises:
             ValueError: another shape, an action that does not exist, or one that is not finite.
         """
-        reward, terminated = self._advance(self._checked(actions))
-        self.elapsed += 1
+        reward, terminated = self.advance(actions)
         truncated = (self.elapsed >= (self.spec.limit or np.inf)) & ~terminated
         final = obs = self.observe(self.state)
         done = np.flatnonzero(terminated | truncated)
@@ -147,6 +146,16 @@ class Native:
             obs = final.copy()
             obs[done] = self.observe(self.state[done])
         return Step(obs, reward, terminated, truncated, final)
+
+    def advance(self, actions: Any) -> tuple[Array, Array]:
+        """Move `state` on by one step, without any beginning anew: rewards `[B]`, and whether terminated `[B]`.
+
+        Raises:
+            ValueError: as `step`.
+        """
+        made = self._advance(self._checked(actions))
+        self.elapsed += 1
+        return made
 
     def _checked(self, actions: Any) -> Array:
         about = self.spec
