@@ -36,13 +36,13 @@ Teach = Callable[[Net, Tensor, Tensor], Step]
 
 ARMS: dict[str, tuple[str, Teach]] = {
     "local rule": ("symmetric", changes),
-    "local rule, learned feedback": ("learned", changes),
     "backprop": ("symmetric", backprop),
     "feedback alignment": ("random", feedback_alignment),
     "Hebb": ("symmetric", hebb),
+    "local rule, learned feedback": ("learned", changes),
 }
 """Arm -> feedback of its network, and how a batch becomes a change of weights. All arms draw the same weights up."""
-COLOR = dict(zip(ARMS, (PLUS, COLORS[5], MINUS, COLORS[2], COLORS[3])))
+COLOR = dict(zip(ARMS, (PLUS, MINUS, COLORS[2], COLORS[3], COLORS[5])))
 
 
 def settles(arm: str) -> bool:
