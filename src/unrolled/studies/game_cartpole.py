@@ -34,7 +34,7 @@ class Config:
     steps: int = 230_000
     training: str = "fast"
     """preset of `ppo`"""
-    wide: tuple[str, ...] = ("linear", "mlp")
+    wide: tuple[str, ...] = ()
     """baselines at the paper's width"""
 
 
@@ -45,12 +45,12 @@ def tiny() -> Config:
 
 def small() -> Config:
     """Four seeds, a little longer; some ten minutes."""
-    return Config(preset="small", seeds=4, steps=300_000)
+    return Config(preset="small", seeds=4, steps=300_000, wide=("linear", "mlp"))
 
 
 def paper() -> Config:
     """The paper's settings and budget: 16 million steps, some 40 minutes on one core."""
-    return Config(preset="paper", seeds=4, steps=650_000, training="paper")
+    return Config(preset="paper", seeds=4, steps=650_000, training="paper", wide=("linear", "mlp"))
 
 
 def systems(config: Config) -> tuple[str, ...]:
