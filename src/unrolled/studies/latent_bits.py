@@ -49,7 +49,7 @@ class Config:
     """m: how many tokens, or how many vectors"""
     vocabularies: tuple[int, ...] = (16,)
     """sizes |V|"""
-    width: int = 32
+    vector: int = 32
     """d, of an embedding and of a vector"""
     steps: int = 500
     batch: int = 128
@@ -205,7 +205,7 @@ def study(config: Config, run: Run) -> list[Claim]:
                     continue
                 run.status(phase=", ".join(map(str, labels.values())), step=0, steps=config.steps)
                 talk = Talk(
-                    x.shape[1], int(y.max()) + 1, kind=pair["kind"], m=pair["m"], vocabulary=pair["vocabulary"] or 2, width=config.width, seed=seed,
+                    x.shape[1], int(y.max()) + 1, kind=pair["kind"], m=pair["m"], vocabulary=pair["vocabulary"] or 2, width=config.vector, seed=seed,
                 )  # fmt: skip
 
                 def batches(step: int, x: Tensor = x, y: Tensor = y, seed: int = seed) -> Any:
@@ -298,9 +298,9 @@ def claims(config: Config, run: Run) -> list[Claim]:
                 made.append(_compared(config, run, name, vocabulary, m, common))
         m = config.messages[0]
         carried, spread = mean(run, "bits", set=name, kind="latents", m=m)
-        raw = 16 * config.width * m
+        raw = 16 * config.vector * m
         made.append(Claim(
-            f"{name}-raw", f"{name}: decodable share of the raw bits of {m} vector{'s' if m > 1 else ''} of {config.width} numbers", ours=carried / raw,
+            f"{name}-raw", f"{name}: decodable share of the raw bits of {m} vector{'s' if m > 1 else ''} of {config.vector} numbers", ours=carried / raw,
             seeds=config.seeds, status="reproduced" if carried < 0.1 * raw else "not reproduced",
             note=f"{carried:.2f} (+- {spread or 0:.2f}) of {raw} bits in bf16; holds where usable bits are far fewer than raw, below a tenth; "
             f"the measure ends at log2 {config.candidates} = {math.log2(config.candidates):.0f} bits", source="latent fact sheet, (e)", **common,
