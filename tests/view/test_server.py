@@ -249,17 +249,22 @@ def test_a_reading_that_may_not_be_read_is_a_sentence(client, run, where, monkey
     assert client.get(f"{where}/readings/settling").status_code == 403
 
 
-def test_long_recordings_send_their_times_in_binary(client, root):
+def test_long_recordings_send_even_times_as_a_rule_and_others_in_binary(client, root):
     import torch
 
     from unrolled.core import Trajectory
 
-    with Run.create("toy", {"seed": 0}, root=root) as run:
-        run.save_trajectory(Trajectory.from_records(torch.arange(6000), {"x": torch.zeros(6000)}))
-    told = client.get(f"/api/runs/toy/{run.id}/trajectory").json()
-    assert told["t"] == {"count": 6000, "array": "t"}
-    _, t = numbers(client.get(f"/api/runs/toy/{run.id}/trajectory/t"))
-    assert t.tolist() == list(range(6000))
+    even = 3 + 0.1 * torch.arange(6000, dtype=torch.float64)
+    for t in (even, torch.cat((even[:-1], even[-1:] + 1)), torch.arange(6000) ** 2):
+        with Run.create("toy", {"seed": 0}, root=root) as run:
+            run.save_trajectory(Trajectory.from_records(t, {"x": torch.zeros(6000)}))
+        told = client.get(f"/api/runs/toy/{run.id}/trajectory").json()
+        if t is even:
+            assert told["t"] == {"count": 6000, "start": 3.0, "step": pytest.approx(0.1)}
+        else:
+            assert told["t"] == {"count": 6000, "array": "t"}
+        _, sent = numbers(client.get(f"/api/runs/toy/{run.id}/trajectory/t"))
+        assert sent.tolist() == t.double().tolist()
 
 
 def test_hostile_text_stays_text(client, root):

@@ -117,7 +117,7 @@ def _exhibit(data: Path, file: str, root: Path, study: str, id: str, source: str
         exhibit = {**exhibit, "t": told["t"]}
         opened = folders.trajectory_file(root, study, id)
         parts["values"] = _thin(opened, f"records/{name}")
-        if not isinstance(told["t"], list):
+        if "array" in told["t"]:
             parts["t"] = opened.part("t")
     elif kind == "exhibits":
         exhibit = folders.exhibit(root, study, id, name)
@@ -212,6 +212,7 @@ def _page() -> str:
     if module not in page or charset not in page:
         raise ValueError("index.html does not load the app as it is expected to")
     page = page.replace(charset, f'{charset}<meta http-equiv="content-security-policy" content="{POLICY}">\n')
+    page = re.sub(r'<link rel="modulepreload".*\n', "", page)
     scripts = '<script src="data/index.js" defer></script>\n<script src="app.js" defer></script>\n'
     return page.replace(module, scripts)
 

@@ -6,6 +6,7 @@ interface, and a user's own system shows up without new code.
 
 import json
 import math
+import os
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -33,12 +34,10 @@ class Missing(KeyError):
 
 def runs(root: Path) -> list[dict[str, Any]]:
     """One row for each run under the root, latest first; those reached through links are left out."""
-    linked = {row.name for row in _entries(root) if row.is_symlink()}
+    linked = _linked(root)
     rows: list[dict[str, Any]] = []
     for row in index.query(root):
-        if row["study"] in linked or paths.is_linked(root, row["study"], row["id"]):
-            continue
-        if any((Path(row["path"]) / name).is_symlink() for name in _INDEXED):
+        if row["study"] in linked or f"{row['study']}/{row['id']}" in linked:
             continue
         kept = ("id", "study", "preset", "seed", "state", "phase", "step", "steps", "created", "ended", "spent", "error", "hash", "claims")  # fmt: skip
         rows.append({**{key: row[key] for key in kept}, "system": _system(row["study"])})
@@ -137,7 +136,8 @@ def trajectory(root: Path, study: str, id: str) -> dict[str, Any]:
     if count <= _TIMES:
         t: Any = _spell(file.part("t").values)
     else:
-        t = {"count": count, "array": "t"}
+        even = file.spacing("t")
+        t = {"count": count} | ({"array": "t"} if even is None else {"start": even[0], "step": even[1]})
     complex_ones = set(header.get("complex", ()))
     shared = {key: value for key, value in meta.items() if isinstance(value, str | int | float | list)}
     return {
@@ -271,9 +271,25 @@ def _system(study: str) -> str:
     return study.partition("-")[0].partition("_")[0]
 
 
-def _entries(root: Path) -> list[Path]:
+def _linked(root: Path) -> set[str]:
+    """Studies and runs that are links, or whose small files are."""
+    found: set[str] = set()
+    for study in _scanned(str(root)):
+        if study.is_symlink():
+            found.add(study.name)
+            continue
+        for run in _scanned(study.path):
+            if run.is_symlink() or any(
+                entry.name in _INDEXED and entry.is_symlink() for entry in _scanned(run.path)
+            ):
+                found.add(f"{study.name}/{run.name}")
+    return found
+
+
+def _scanned(folder: str) -> list[os.DirEntry[str]]:
     try:
-        return [*root.iterdir()]
+        with os.scandir(folder) as entries:
+            return list(entries)
     except OSError:
         return []
 

@@ -123,9 +123,8 @@ async function start() {
     return element("div", { class: "welcome" }, element("p", { text: "There are no runs here yet. Make one:" }), element("pre", { text: "unrolled run debate-recorded --preset tiny" }));
   }
 
-  async function reload() {
-    const told = await source.runs();
-    rows = told.runs;
+  async function reload(asked = source.runs()) {
+    rows = (await asked).runs;
     list.set(rows);
     if (!boards.length) show();
   }
@@ -184,8 +183,9 @@ async function start() {
   });
 
   try {
-    kinds = await source.kinds();
-    await reload();
+    const asked = [source.kinds(), source.runs()];
+    kinds = await asked[0];
+    await reload(asked[1]);
   } catch (error) {
     place.replaceChildren(element("p", { class: "problem", role: "alert", text: error.message }));
     return;

@@ -1,5 +1,7 @@
 // A bundle's data: scripts beside the page, because a page from a file may load scripts and nothing else.
 
+import { times } from "./util.js";
+
 export function bundled(index) {
   const waiting = new Map();
   const loaded = new Map();
@@ -45,8 +47,8 @@ export function bundled(index) {
       if (!file) throw new Error(`${source} is not in this bundle`);
       const told = await load(file);
       const { t } = told.exhibit;
-      if (Array.isArray(t)) return { ...told.exhibit, t: Float64Array.from(t, Number) };
-      return { ...told.exhibit, t: t ? Float64Array.from((await whole(told.arrays.t)).data) : null };
+      const known = times(t);
+      return { ...told.exhibit, t: t && !known ? Float64Array.from((await whole(told.arrays.t)).data) : known };
     },
     async array(ref, source, name, options = {}) {
       const told = await load(entry(ref).exhibits[source]);

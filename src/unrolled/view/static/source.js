@@ -1,6 +1,7 @@
 // Where everything shown comes from: the server, or the files of a bundle. The rest of the app cannot tell which.
 
 import { bundled } from "./bundled.js";
+import { times } from "./util.js";
 
 const KEPT = 96 * 2 ** 20;
 
@@ -93,8 +94,8 @@ function served() {
       if (!trajectories.has(key)) {
         const whole = fetched(`${path(ref)}/trajectory`).then((response) => response.json());
         trajectories.set(key, whole.then(async (told) => {
-          const t = Array.isArray(told.t) ? Float64Array.from(told.t) : (await array(`${path(ref)}/trajectory/t`, {}, version)).data;
-          return { ...told, t: Float64Array.from(t) };
+          const t = times(told.t) || Float64Array.from((await array(`${path(ref)}/trajectory/t`, {}, version)).data);
+          return { ...told, t };
         }));
         trajectories.get(key).catch(() => trajectories.delete(key));
       }
@@ -131,7 +132,7 @@ function served() {
 }
 
 function clocked(exhibit) {
-  return { ...exhibit, t: exhibit.t ? Float64Array.from(exhibit.t, Number) : null };
+  return { ...exhibit, t: exhibit.t ? times(exhibit.t) : null };
 }
 
 async function unpacked(response) {

@@ -74,6 +74,15 @@ export function union(arrays) {
   return made;
 }
 
+// Times as numbers: from a list, or from a start and a step; null where they lie in an array of their own.
+export function times(told) {
+  if (Array.isArray(told)) return Float64Array.from(told, Number);
+  if (!told || told.step === undefined) return null;
+  const made = new Float64Array(told.count);
+  for (let i = 0; i < made.length; i++) made[i] = told.start + told.step * i;
+  return made;
+}
+
 export function duration(seconds) {
   if (!(seconds >= 0)) return "";
   if (seconds < 90) return `${format(seconds, 2)} s`;
