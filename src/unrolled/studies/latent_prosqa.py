@@ -41,7 +41,7 @@ class Config:
     """fewest hops"""
     stages: int = 2
     """of the curriculum, a thought each"""
-    problems: int = 2560
+    problems: int = 1920
     held_out: int = 200
     first: int = 4
     """epochs of stage 0"""
@@ -66,7 +66,7 @@ def tiny() -> Config:
 def small() -> Config:
     """Graphs of seven nodes, two seeds of six arms."""
     return Config(
-        preset="small", seeds=2, problems=9600, held_out=500, first=8, per_stage=4, last=6,
+        preset="small", seeds=2, problems=6400, held_out=500, first=8, per_stage=4, last=6,
         arms=("cot", "no-cot", "pause", "coconut", "coconut, no curriculum", "icot"),
     )  # fmt: skip
 
