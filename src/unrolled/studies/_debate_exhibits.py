@@ -36,7 +36,7 @@ def show(run: Run, question: Question, fit: FJFit) -> None:
     run.save_exhibit(
         "2-beliefs", "bars", title="Beliefs", **timed,
         data={"labels": options, "groups": agents, "stacked": True, "range": [0, 1], "ylabel": "belief", **shown},
-        arrays={"values": beliefs}, caption=f"{asked}" + (" The right answer is outlined." if shown else ""),
+        arrays={"values": beliefs}, caption=f"{'The right answer is outlined. ' if shown else ''}{asked}",
     )  # fmt: skip
     run.save_exhibit(
         "3-transcript", "transcript", title="Who said what, and who moved whom", **timed, caption=asked,

@@ -110,6 +110,21 @@ def networks(root: Path) -> Path:
     return run.path
 
 
+def game(root: Path, steps: int = 4_000) -> Path:
+    """A gene network between interfaces that have hardly learned, as `game-cartpole` shows it."""
+    from unrolled.studies import _game, game_cartpole
+
+    config = game_cartpole.Config(preset="fixture", steps=steps, wide=())
+    with Run.create("game-fixture", config, root=root) as run:
+        for system in game_cartpole.systems(config):
+            _game.learn(run, game_cartpole.ENV, system, 0, steps=steps, preset=config.training)
+        game_cartpole.show(config, run)
+        run.save_claims(
+            [Claim.not_attempted("balance", "the pole is balanced", why="a fixture claims nothing")]
+        )
+    return run.path
+
+
 def own_system(root: Path) -> Path:
     """A system that no study knows: its trajectory and a reading alone."""
     net = Hopfield(torch.eye(6, dtype=torch.float64)[:2] * 2 - 1)
@@ -256,7 +271,7 @@ def every_kind(root: Path) -> Path:
 def all_of_them(root: Path) -> dict[str, Path]:
     """Every fixture run, by name."""
     made = {name: study(name, root) for name in STUDIES}
-    for make in (looped, debate, networks, own_system, every_kind):
+    for make in (looped, debate, networks, game, own_system, every_kind):
         path = make(root)
         made[path.parent.name] = path
     return made

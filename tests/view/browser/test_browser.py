@@ -22,6 +22,7 @@ PANELS = {
     "looped-fixture": {"heatmap", "lens", "lines", "metrics"},
     "looped-speed": {"lines"},
     "sbml-networks": {"lines", "phase"},
+    "game-fixture": {"lines", "talk", "frames", "metrics"},
     "my-own-system": {"record", "reading", "metrics"},
     "every-kind": {"bars", "frames", "frontier", "graph", "heatmap", "lens", "lines", "phase", "raster", "scatter", "table", "talk", "transcript"},
 }  # fmt: skip
@@ -186,6 +187,31 @@ def test_talking_says_why_when_nobody_is_there(runs, address, open_page):
     assert "<b>go left</b>" in talk.inner_text()
     assert talk.locator("b").count() == 0
     assert talk.locator("form button").is_enabled()
+
+
+def test_talking_to_a_trained_network(runs, address, open_page):
+    page = open_page(address)
+    look(page, address, run=reference(runs, "game-fixture"))
+    talk = page.locator("section[data-kind=talk]")
+    talk.evaluate("node => node.scrollIntoView()")
+    talk.locator("input").fill("stay balanced")
+    talk.locator("form button").click()
+    talk.locator(".talk-panel").first.wait_for(timeout=60_000)
+    assert talk.locator("li").count() == 2, "a question and its answer"
+    assert talk.locator(".talk-panel .u-over").count() == 1, "concentrations"
+    assert talk.locator(".talk-panel").filter(has_text="phase portrait").locator("canvas").count() == 1
+    pictures = talk.locator(".talk-panel figure canvas")
+    assert pictures.count() == 2, "the pole before and after"
+    assert pictures.first.evaluate("c => c.width * c.height") > 1000
+    # What it cannot do, it says; and what was asked stays text.
+    talk.locator("input").fill("<img src=x onerror=alert(1)>")
+    talk.locator("form button").click()
+    until(
+        page, "document.querySelectorAll('section[data-kind=talk] li:not(.waiting)').length === 4", seconds=60
+    )
+    assert talk.locator("img").count() == 0
+    assert "<img src=x" in talk.inner_text()
+    assert talk.locator("li.failed").count() == 0
 
 
 def test_what_is_damaged_is_named_and_the_rest_is_shown(tmp_path, open_page):

@@ -38,7 +38,7 @@ export default function panel(root, exhibit, context) {
   });
 
   function box(width, height) {
-    return { left: gutter(), right: width - 6, top: 18, bottom: height - 24 };
+    return { left: gutter(), right: width - 16, top: 18, bottom: height - 24 };
   }
 
   function name(unit) {
