@@ -193,3 +193,13 @@ def test_a_model_that_is_not_there_and_an_arm_that_is_not_known(tmp_path):
         latent_arithmetic.arms(shrunken(latent_arithmetic, arms=("magic",)))
     with pytest.raises(ValueError, match="'riddles'"):
         latent_arithmetic.problems(shrunken(latent_arithmetic, task="riddles"), 1, 0, (1, 1))
+
+
+@pytest.mark.parametrize("study", TINY)
+def test_every_field_can_be_said_on_the_command_line(study):
+    """The model's shape has no prefix there, so none of its names may be the study's too."""
+    import tyro
+
+    options = tyro.conf.OmitArgPrefixes[study.Config]
+    config = tyro.cli(options, args=["--layers", "3", "--seed", "7"], default=study.tiny())
+    assert (config.shape.layers, config.seed) == (3, 7)
