@@ -25,7 +25,7 @@ ABSENT = {
     "looped or recurrent depth": "Huginn, Ouro, LoopFormer, PHD, PonderLM2 (looped.LT2 is a backbone with loops)",
     "auxiliary model": "SoftCoT, HCoT, SemCoT, CTRLS, LaViT",
     "external priors": "KaVa, LaSER, 3DThinker, SkiLa, Mull-Tokens",
-    "learnable": "Cache-to-Cache, MARCOS, UniCog, LatentGuard, KVCA, Interlat, MCOUT",
+    "learnable": "MARCOS, UniCog, LatentGuard, KVCA, Interlat, MCOUT",
     "hybrid traces": "Token Assorted, Latent-SFT, EBM-CoT, iCLP",
     "adaptive": "TaH, LWS, SpiralFormer, AdaPonderLM, System-1.5, FR-Ponder",
     "interleaved modality": "Mirage, LVR, VisMem, Monet, SkiLa",

@@ -228,6 +228,42 @@ class HuggingFace:
         return made
 
 
+Pairs = list[tuple[Tensor, Tensor]]
+"""Keys and values of every layer, `[B, heads, T, width]` each."""
+
+
+def keys_values(cache: Any) -> Pairs:
+    """Keys and values of a transformers cache (4.46 to 5.x).
+
+    Raises:
+        TypeError: a cache that holds something else, such as the states of linear attention.
+    """
+    layers = getattr(cache, "layers", None)
+    if layers is not None:
+        found = [(getattr(layer, "keys", None), getattr(layer, "values", None)) for layer in layers]
+    else:
+        found = list(zip(getattr(cache, "key_cache", ()), getattr(cache, "value_cache", ()), strict=True))
+    pairs = [(k, v) for k, v in found if isinstance(k, Tensor) and isinstance(v, Tensor) and k.ndim == 4]
+    if not pairs or len(pairs) < len(found):
+        raise TypeError(
+            f"{type(cache).__name__} does not hold keys and values in every layer: caches are handed over between attention models of "
+            "transformers (GPT-2, Llama, Qwen shapes)"
+        )
+    return pairs
+
+
+def with_keys_values(cache: Any, pairs: Pairs) -> Any:
+    """A copy of a transformers cache with other keys and values."""
+    made = copy.copy(cache)
+    if hasattr(cache, "layers"):
+        made.layers = [copy.copy(layer) for layer in cache.layers]
+        for layer, (keys, values) in zip(made.layers, pairs, strict=True):
+            layer.keys, layer.values = keys, values
+    else:
+        made.key_cache, made.value_cache = [k for k, _ in pairs], [v for _, v in pairs]
+    return made
+
+
 class Native:
     """A model that is called as `looped.LT2` is, and has `embed(tokens)`, `head_of(hidden)` and `new_cache()`.
 
@@ -299,6 +335,8 @@ def adapt(model: Any) -> Backbone:
         raise TypeError(
             f"a Thinker wraps a causal language model (torch.nn.Module), got {type(model).__name__}"
         )
+    if hasattr(model, "peft_config") and hasattr(model, "get_base_model"):
+        return HuggingFace(model.get_base_model())  # pyright: ignore[reportCallIssue]
     if hasattr(model, "get_input_embeddings") and hasattr(model, "base_model"):
         return HuggingFace(model)
     return Native(model)

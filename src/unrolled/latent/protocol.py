@@ -59,6 +59,10 @@ class Thinking:
     made: list[Tensor]
     counts: Tensor
     stops: list[str] = field(default_factory=list[str])
+    prompts: list[tuple[int, ...]] = field(default_factory=list[tuple[int, ...]])
+    """What each row reads before it speaks, where a method puts words in its mouth; empty for none."""
+    limits: list[int | None] = field(default_factory=list[int | None])
+    """Most tokens each row may then say, where a method bounds them."""
 
 
 class Method(nn.Module):
@@ -98,6 +102,12 @@ class Method(nn.Module):
         """A problem as a row of a batch. Override it where a curriculum counts tokens rather than steps."""
         thoughts, steps = self.plan(problem, stage)
         return text.example(problem, thoughts, steps, markers=self.markers)
+
+    def ask(
+        self, backbone: Backbone, questions: Sequence[Sequence[int]], pad: int, device: torch.device
+    ) -> Stream:
+        """Read the questions. Override it where more is known of them than their tokens."""
+        return ask(backbone, questions, pad, device)
 
     def thought(self, backbone: Backbone, hidden: Tensor, step: int) -> Tensor:
         """The next input `[B, d]`, made from last hidden states `[B, d]` (survey, eq. 4 and 7)."""
@@ -221,7 +231,7 @@ def supervise(
     """
     fits(backbone, batch)
     device = backbone.weights()[0].device
-    stream = ask(backbone, [row.question for row in batch], text.pad, device)
+    stream = method.ask(backbone, [row.question for row in batch], text.pad, device)
     thinking = method.think(backbone, stream, torch.tensor([row.thoughts for row in batch], device=device))
     return tail_loss(backbone, thinking, batch, text)
 
@@ -293,8 +303,18 @@ def speak(
     *,
     eos: int,
     max_new_tokens: int,
+    limits: Sequence[int | None] = (),
 ) -> list[tuple[list[int], str]]:
     """Decode from last hidden states `[B, d]` on, one token a pass, finished rows skipping.
+
+    Args:
+        backbone: the model.
+        stream: what was read.
+        hidden: where to speak from.
+        sampler: of tokens.
+        eos: ends a row.
+        max_new_tokens: most tokens of every row.
+        limits: of rows, where they are fewer.
 
     Returns:
         For every row its tokens, `eos` excluded, and "eos" or "length".
@@ -302,7 +322,12 @@ def speak(
     said: list[list[int]] = [[] for _ in range(stream.batch)]
     why = ["length"] * stream.batch
     alive = torch.ones(stream.batch, dtype=torch.bool, device=hidden.device)
+    most = torch.tensor([max_new_tokens if n is None else n for n in limits or [None] * stream.batch])
+    most = most.to(hidden.device)
     for k in range(max_new_tokens):
+        alive = alive & (most > k)
+        if not bool(alive.any()):
+            break
         token = sampler(backbone.head(hidden))
         for row, (t, going) in enumerate(zip(token.tolist(), alive.tolist(), strict=True)):
             if going and t == eos:

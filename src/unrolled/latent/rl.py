@@ -19,7 +19,7 @@ from torch.nn import functional as F
 
 from unrolled.latent.backbone import Backbone, Stream, read
 from unrolled.latent.evaluate import answered
-from unrolled.latent.protocol import Reply, Thinking, ask, check_finite, exact, fits, follow, speak
+from unrolled.latent.protocol import Reply, Thinking, check_finite, exact, fits, follow, speak
 from unrolled.latent.tasks.problem import Problem
 from unrolled.latent.text import Example, pad_right
 from unrolled.latent.thinker import Thinker
@@ -138,7 +138,7 @@ def sample(
     rows = [text.question(problem.question, markers=method.markers) for problem in problems]
     fits(backbone, [Example(q, thoughts, (0,) * max_new_tokens, (0,) * max_new_tokens) for q in rows])
     front = (text.end,) if method.markers and text.end >= 0 else ()
-    stream = ask(backbone, rows, text.pad, thinker.device)
+    stream = method.ask(backbone, rows, text.pad, thinker.device)
     choices: list[Tensor] = []
     hidden, stream, _ = _think(thinker, stream, thoughts, front, None, choices, rng)
 
@@ -166,7 +166,7 @@ def likelihood(thinker: Thinker, made: Sample, temperature: float = 1.0) -> tupl
     The same choices are made again with the present weights, so gradients reach the thoughts and what makes them.
     """
     backbone, text = thinker.backbone, thinker.text
-    stream = ask(backbone, made.questions, text.pad, thinker.device)
+    stream = thinker.method.ask(backbone, made.questions, text.pad, thinker.device)
     hidden, stream, chosen = _think(thinker, stream, made.thoughts, made.front, made.choices, [], None)
     tokens, valid = pad_right(made.said, text.pad, thinker.device)
     if valid is None:

@@ -12,11 +12,12 @@ from torch import Tensor, nn
 
 from unrolled.core import Trajectory, rollout
 from unrolled.core.seeds import generator
+from unrolled.latent import lora as adapters
 from unrolled.latent import methods
 from unrolled.latent.backbone import Backbone, HuggingFace, Stream, adapt, read
-from unrolled.latent.protocol import Method, Reply, ask, exact, fits, follow, speak
+from unrolled.latent.protocol import Method, Reply, exact, fits, follow, speak
 from unrolled.latent.tasks.problem import Problem
-from unrolled.latent.text import Example, Text, Words, pad_left
+from unrolled.latent.text import Example, Text, Words, pad_left, pad_right
 
 
 class Thinker(nn.Module):
@@ -112,6 +113,7 @@ class Thinker(nn.Module):
         top_p: float = 1.0,
         seed: int | torch.Generator | None = None,
         edit: Any = None,
+        then: str | Sequence[int] = (),
     ) -> list[Reply]:
         """Think, then speak: batched, cached, the same for a prompt whatever it shares its batch with.
 
@@ -123,6 +125,7 @@ class Thinker(nn.Module):
             top_p: smallest set of tokens with that much probability.
             seed: for sampling.
             edit: changes thoughts before they are read: `edit(thought, step) -> thought`, both `[B, d]`. For controls.
+            then: words, or token ids, that are read after the thoughts and before speaking, such as "The answer is".
 
         Raises:
             ValueError: no prompts, thoughts that do not fit the context, or an edit of thoughts that do not follow one from
@@ -137,24 +140,33 @@ class Thinker(nn.Module):
         rows = [self._question(prompt) for prompt in asked]
         counts = self.counts(thoughts, len(rows))
         front = (self.text.end,) if self.method.markers and self.text.end >= 0 else ()
+        if isinstance(then, str) and then and self.tokenizer is None:
+            raise ValueError("a Thinker without a tokenizer takes `then` as token ids")
+        words = self.text.encode(then) if isinstance(then, str) else list(then)
+        after = (0,) * (max_new_tokens + len(words))
         fits(
             self.backbone,
-            [
-                Example(q, k, (0,) * max_new_tokens, (0,) * max_new_tokens)
-                for q, k in zip(rows, counts, strict=True)
-            ],
+            [Example(q, k, after, after) for q, k in zip(rows, counts, strict=True)],
         )
-        stream = ask(self.backbone, rows, self.text.pad, self.device)
+        stream = self.method.ask(self.backbone, rows, self.text.pad, self.device)
         editor = _Edited(self.method, edit) if edit is not None else self.method
         thinking = editor.think(self.backbone, stream, torch.tensor(counts, device=self.device))
-        if front:
-            tokens = torch.tensor([front] * len(rows), device=self.device)
-            hidden, stream = follow(self.backbone, thinking, self.backbone.embed(tokens), None)
+        fronts = [(*front, *prompt, *words) for prompt in thinking.prompts or [()] * len(rows)]
+        if any(fronts):
+            tokens, there = pad_right(fronts, self.text.pad, self.device)
+            _, stream = follow(self.backbone, thinking, self.backbone.embed(tokens), there)
+            hidden = stream.hidden[:, None]
         else:
             hidden, stream = _settle(self.backbone, thinking)
         sample = _sampler(temperature, top_p, generator(seed, self.device))
         said = speak(
-            self.backbone, stream, hidden[:, -1], sample, eos=self.text.eos, max_new_tokens=max_new_tokens
+            self.backbone,
+            stream,
+            hidden[:, -1],
+            sample,
+            eos=self.text.eos,
+            max_new_tokens=max_new_tokens,
+            limits=thinking.limits,
         )
         return [
             Reply(self.text.decode(tokens) if self.tokenizer is not None else "", tuple(tokens), thought, why)
@@ -188,7 +200,10 @@ class Thinker(nn.Module):
         """Write model, tokenizer and method to a folder."""
         folder = Path(path)
         folder.mkdir(parents=True, exist_ok=True)
-        self.model.save_pretrained(folder / "model")
+        if adapters.adapted(self.model):
+            adapters.save(self.model, folder)
+        else:
+            self.model.save_pretrained(folder / "model")
         if isinstance(self.tokenizer, Words):
             self.tokenizer.save(folder / "words.json")
         elif self.tokenizer is not None:
@@ -198,16 +213,18 @@ class Thinker(nn.Module):
         own = {name: value.contiguous() for name, value in state.items() if name.split(".")[0] not in dropped}
         if own:
             save_file(own, folder / "method.safetensors")
+        plain = {name: value for name, value in self.options.items() if _plain(value)}
         kept = {
             "method": self.method.name,
-            "options": self.options,
+            "options": plain,
+            "needs": sorted(self.options.keys() - plain.keys()),
             "own_model": not isinstance(self.backbone, HuggingFace),
         }
         (folder / "thinker.json").write_text(json.dumps(kept), encoding="utf-8")
 
     @classmethod
     def from_pretrained(
-        cls, path: str | Path, *, model: Any = None, tokenizer: Any = None, method: Any = None
+        cls, path: str | Path, *, model: Any = None, tokenizer: Any = None, method: Any = None, **given: Any
     ) -> "Thinker":
         """Read what `save_pretrained` wrote.
 
@@ -216,9 +233,11 @@ class Thinker(nn.Module):
             model: for models that transformers does not know; read from the folder otherwise.
             tokenizer: read from the folder if not given.
             method: for a method of one's own; the one of that name otherwise.
+            **given: options that cannot be written to a file, such as the other model of `cache_to_cache`.
 
         Raises:
             FileNotFoundError: the folder holds no thinker.
+            ValueError: a model or an option that was not saved is not given either.
         """
         folder = Path(path)
         if not (folder / "thinker.json").exists():
@@ -226,6 +245,9 @@ class Thinker(nn.Module):
                 f"{folder} holds no thinker.json: it was not written by Thinker.save_pretrained"
             )
         kept = json.loads((folder / "thinker.json").read_text(encoding="utf-8"))
+        missing = [name for name in kept.get("needs", ()) if name not in given]
+        if missing:
+            raise ValueError(f"{folder} was saved without {', '.join(missing)}: pass {missing[0]}=... again")
         if model is None and kept["own_model"]:
             raise ValueError(
                 f"{folder / 'model'} holds a model that transformers does not know: read it yourself and pass it, model=..."
@@ -234,13 +256,15 @@ class Thinker(nn.Module):
             from transformers import AutoModelForCausalLM
 
             model = AutoModelForCausalLM.from_pretrained(folder / "model", local_files_only=True)
+        if (folder / "adapter").exists() and not adapters.adapted(model):
+            model = adapters.load(model, folder)
         if tokenizer is None and (folder / "words.json").exists():
             tokenizer = Words.load(folder / "words.json")
         elif tokenizer is None and (folder / "tokenizer").exists():
             from transformers import AutoTokenizer
 
             tokenizer = AutoTokenizer.from_pretrained(folder / "tokenizer", local_files_only=True)
-        made = cls(model, tokenizer, method or kept["method"], **kept["options"])
+        made = cls(model, tokenizer, method or kept["method"], **kept["options"], **given)
         if (folder / "method.safetensors").exists():
             made.method.load_state_dict(
                 load_file(folder / "method.safetensors"), strict=not made.method.training_only
@@ -283,6 +307,14 @@ class Thinker(nn.Module):
         if len(counts) != rows or min(counts) < 0:
             raise ValueError(f"thoughts is a number >= 0, or one for each of {rows} prompts; got {thoughts}")
         return counts
+
+
+def _plain(value: Any) -> bool:
+    try:
+        json.dumps(value)
+    except TypeError:
+        return False
+    return True
 
 
 class _Ids:

@@ -7,7 +7,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from unrolled.latent.backbone import Backbone
-from unrolled.latent.protocol import Cell, Method, Thinking, ask, exact, follow
+from unrolled.latent.protocol import Cell, Method, Thinking, exact, follow
 from unrolled.latent.tasks.problem import Problem
 from unrolled.latent.text import IGNORED, Example, Text, pad_right
 
@@ -79,7 +79,7 @@ class CODI(Method):
             raise ValueError("CODI's teacher reads the steps: pass problems, not encoded examples")
         teacher, count, taught = self._teacher(backbone, problems, text)
         device = taught[0].device
-        stream = ask(backbone, [row.question for row in batch], text.pad, device)
+        stream = self.ask(backbone, [row.question for row in batch], text.pad, device)
         thinking = self.think(backbone, stream, torch.tensor([row.thoughts for row in batch], device=device))
         student, said, learned = self._say(
             backbone, thinking, [row.tail for row in batch], [row.labels for row in batch], text
@@ -112,7 +112,7 @@ class CODI(Method):
             steps = problem.steps if self.keep_last else problem.steps[:-1]
             rows.append(text.example(problem, 0, steps, markers=False))
         device = backbone.weights()[0].device
-        stream = ask(backbone, [row.question for row in rows], text.pad, device)
+        stream = self.ask(backbone, [row.question for row in rows], text.pad, device)
         idle = Thinking(stream, None, None, [], torch.zeros(len(rows), dtype=torch.long, device=device))
         return self._say(backbone, idle, [row.tail for row in rows], [row.labels for row in rows], text)
 

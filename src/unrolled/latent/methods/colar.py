@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from unrolled.latent.backbone import Backbone, read
-from unrolled.latent.protocol import Cell, Method, Thinking, ask, tail_loss
+from unrolled.latent.protocol import Cell, Method, Thinking, tail_loss
 from unrolled.latent.tasks.problem import Problem
 from unrolled.latent.text import Example, Text
 
@@ -128,7 +128,7 @@ class CoLaR(Method):
         longest = int(counts.max())
         inputs = torch.stack([F.pad(rows, (0, 0, 0, longest - len(rows))) for rows in merged])
         valid = torch.arange(longest, device=device) < counts[:, None]
-        stream = ask(backbone, [row.question for row in batch], text.pad, device)
+        stream = self.ask(backbone, [row.question for row in batch], text.pad, device)
         before = stream.hidden
         hidden, stream = read(backbone, stream, inputs, valid)
         mean, log_sigma = self.gaussian(torch.cat([before[:, None], hidden[:, :-1]], 1)[valid])

@@ -10,7 +10,7 @@ from torch.nn import functional as F
 
 from unrolled.latent.backbone import Backbone, adapt, read
 from unrolled.latent.methods.coconut import Coconut
-from unrolled.latent.protocol import Cell, ask, exact, tail_loss
+from unrolled.latent.protocol import Cell, exact, tail_loss
 from unrolled.latent.tasks.problem import Problem
 from unrolled.latent.text import Example, Text
 
@@ -63,7 +63,7 @@ class SIMCoT(Coconut):
         if len(problems) != len(batch):
             raise ValueError("SIM-CoT supervises the steps: pass problems, not encoded examples")
         device = backbone.weights()[0].device
-        stream = ask(backbone, [row.question for row in batch], text.pad, device)
+        stream = self.ask(backbone, [row.question for row in batch], text.pad, device)
         thinking = self.think(backbone, stream, torch.tensor([row.thoughts for row in batch], device=device))
         summed, count = tail_loss(backbone, thinking, batch, text)
         helper, total, tokens = adapt(self.decoder), summed.new_zeros(()), 0
