@@ -186,11 +186,10 @@ def figures(run: Run) -> dict[str, tuple[Any, str]]:
         left.plot(
             BETAS,
             [float(s.mean()) for s in spread],
-            "o-",
+            "o--" if rule == "generec" else "o-",
             ms=4,
             color=color,
             label=rule,
-            ls="--" if rule == "generec" else "-",
         )
         left.fill_between(
             BETAS,

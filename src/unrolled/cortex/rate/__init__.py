@@ -21,6 +21,7 @@ from unrolled.cortex.rate.layers import Conv, Dense
 from unrolled.cortex.rate.learn import Momentum, Step, changes, learn, predict
 from unrolled.cortex.rate.midpoint import midpoint
 from unrolled.cortex.rate.net import Net, Nudged
+from unrolled.cortex.rate.operations import Operations, of_backprop, operations
 from unrolled.cortex.rate.rule import Phases, Rule
 from unrolled.cortex.rate.settle import NotSettling, Settled, nudge, settle
 
@@ -30,6 +31,7 @@ __all__ = [
     "Momentum",
     "Net",
     "NotSettling",
+    "Operations",
     "Nudged",
     "Phases",
     "Rule",
@@ -47,6 +49,8 @@ __all__ = [
     "midpoint",
     "naive",
     "nudge",
+    "of_backprop",
+    "operations",
     "predict",
     "settle",
 ]

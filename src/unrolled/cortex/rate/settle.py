@@ -4,7 +4,6 @@ import itertools
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import overload
 
 import torch
 from torch import Tensor
@@ -117,13 +116,16 @@ def settle(
             [state.get(f"{name}.winners") for name in net.names],
         )
         bottoms = _heard(net, x, ys, winners)
+    # Once a layer has moved, what it heard from the side that speaks next is forgotten: it will be heard anew.
     nets, tops = list(bottoms), list[Tensor | None]([None] * (top + 1))
+    heard: list[Tensor | None] = list(bottoms)
+    del bottoms
     memory = Anderson(anderson) if anderson else None
     watch = _Watch(net, tol)
     made, reason = 0, "steps"
 
     def move(k: int) -> None:
-        nets[k] = _sum(bottoms[k], tops[k])
+        nets[k] = _both(heard[k], tops[k])
         new = net.activity(k, nets[k])
         watch.see(k, ys[k], new)
         ys[k] = new
@@ -133,14 +135,17 @@ def settle(
         for k in reversed(range(top)):
             tops[k] = net.gain * net.paths[k + 1].down(ys[k + 1], winners[k + 1])
             move(k)
+            if k:
+                heard[k] = None
         for k in range(1, top + 1):
-            bottoms[k] = net.paths[k].drive(ys[k - 1], winners[k])
+            heard[k] = net.paths[k].drive(ys[k - 1], winners[k])
             move(k)
+            tops[k] = None
         made += 1
         reason = watch.judge(made)
         if memory is not None and reason == "steps" and made < sweeps:
             ys = memory.next(ys, before)
-            bottoms[1:] = _heard(net, x, ys, winners)[1:]
+            heard[1:] = _heard(net, x, ys, winners)[1:]
     if not made:
         reason = "settled"
     return Settled(x, ys, nets, winners, made, watch.residuals, Stop(reason, made))
@@ -237,8 +242,8 @@ def change(
         moved = torch.zeros_like(n) if heard is None else _output_difference(net, n, heard)
         return (1 - beta) * moved + beta * pull
     if net.output == "linear":  # the fixed point of d = heard + beta (t - z - d)
-        return _sum(beta * pull, heard) / (1 + beta)
-    return _output_difference(net, n, _sum(beta * (pull if so_far is None else pull - so_far), heard))
+        return _both(beta * pull, heard) / (1 + beta)
+    return _output_difference(net, n, _both(beta * (pull if so_far is None else pull - so_far), heard))
 
 
 def _output_difference(net: Net, n: Tensor, d: Tensor) -> Tensor:
@@ -301,9 +306,11 @@ def _heard(net: Net, x: Tensor, ys: list[Tensor], winners: list[Tensor | None]) 
     return [p.drive(below, won) for p, below, won in zip(net.paths, [x, *ys], winners)]
 
 
-@overload
-def _sum(a: Tensor, b: Tensor | None) -> Tensor: ...
-@overload
-def _sum(a: Tensor | None, b: Tensor | None) -> Tensor | None: ...
 def _sum(a: Tensor | None, b: Tensor | None) -> Tensor | None:
     return b if a is None else a if b is None else a + b
+
+
+def _both(a: Tensor | None, b: Tensor | None) -> Tensor:
+    made = _sum(a, b)
+    assert made is not None, "a layer hears from at least one side"
+    return made
