@@ -178,7 +178,10 @@ def test_loops_with_a_negative_product():
 
 @pytest.mark.parametrize(
     ("name", "oscillatory", "bistable", "conservation"),
-    [("tyson1999", True, False, False), ("gardner2000", False, True, False)],
+    [
+        pytest.param("tyson1999", True, False, False, marks=pytest.mark.slow),
+        ("gardner2000", False, True, False),
+    ],
 )
 def test_what_networks_show(name, oscillatory, bistable, conservation):
     made = computed(models.named(name), starts=8)

@@ -187,11 +187,6 @@ HOLD, AFTER = 2, 25
 """Steps for which the action is held, and steps that the good player takes from there."""
 
 
-def _advance(env: Any, actions: Any) -> Any:
-    """Reward and end of one step; unlike `step`, nothing begins anew."""
-    return env.advance(actions) if hasattr(env, "advance") else env._advance(env._checked(actions))
-
-
 class Classic:
     """A native environment that can be put into any valid state, with a good player of it.
 
@@ -243,7 +238,7 @@ class Classic:
         for k in range(HOLD + AFTER):
             made = held if k < HOLD else self._known.player(env.state)
             before = env.state.copy()
-            _, ended = _advance(env, made)
+            _, ended = env.advance(made)
             env.state = np.where(alive[:, None], env.state, before)
             value = self._known.merit(env.state)
             over = last if self._known.over is None else self._known.over
@@ -256,7 +251,7 @@ class Classic:
         """One step of the environment, without beginning anew at the end."""
         self.env.state = np.asarray(state, dtype=float)[None].copy()
         made = np.asarray(action)
-        reward, over = _advance(self.env, made.reshape(1) if self.env.spec.discrete else made.reshape(1, -1))
+        reward, over = self.env.advance(made.reshape(1) if self.env.spec.discrete else made.reshape(1, -1))
         return self.env.state[0].copy(), float(reward[0]), bool(over[0])
 
     def numbers(self, state: Any) -> list[float]:

@@ -8,6 +8,7 @@ these tests are weak, so beside each p stands the smallest that the design could
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from itertools import combinations
 
 import numpy as np
@@ -110,7 +111,7 @@ def permutation_test(values: Sequence[float], members: Sequence[int]) -> Permute
     count = math.comb(n, k)
     if count > 2_000_000:
         raise ValueError(f"C({n}, {k}) = {count:,} labellings are too many to try one by one")
-    sums = x[np.array(list(combinations(range(n), k)))].sum(1)
+    sums = x[_choices(n, k)].sum(1)
     differences = sums / k - (x.sum() - sums) / (n - k)
     mine = float(x[chosen].mean() - np.delete(x, chosen).mean())
     slack = 1e-9 * max(1.0, float(np.abs(x).max()))
@@ -120,6 +121,12 @@ def permutation_test(values: Sequence[float], members: Sequence[int]) -> Permute
         mine, float((np.abs(differences) >= abs(mine) - slack).mean()), float((differences <= mine + slack).mean()),
         float((differences >= mine - slack).mean()), count, 1 - 2 * u / (k * (n - k)),
     )  # fmt: skip
+
+
+@lru_cache(maxsize=16)
+def _choices(n: int, k: int) -> np.ndarray:
+    """Every k of n indices, `[C(n, k), k]`."""
+    return np.array(list(combinations(range(n), k)))
 
 
 def adjusted(p: Sequence[float]) -> list[float]:
