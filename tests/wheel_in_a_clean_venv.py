@@ -36,6 +36,12 @@ def main() -> None:
         names = zipfile.ZipFile(wheel).namelist()
         strays = [name for name in names if not name.startswith(("unrolled/", "unrolled-"))]
         assert not strays, f"the wheel holds files outside the package: {strays}"
+        source = ROOT / "src"
+        there = {
+            path.relative_to(source).as_posix() for path in (source / "unrolled").rglob("*") if path.is_file()
+        }
+        lost = {name for name in there if not name.endswith(".pyc")} - set(names)
+        assert not lost, f"the wheel lacks files of the package: {sorted(lost)}"
 
         clean = Path(folder) / "clean"
         venv.create(clean, with_pip=False)

@@ -267,6 +267,39 @@ def test_long_recordings_send_even_times_as_a_rule_and_others_in_binary(client, 
         assert sent.tolist() == t.double().tolist()
 
 
+def test_exhibits_are_held_against_their_kind(client, run, where):
+    import torch
+
+    folder = run.path / "exhibits"
+    folder.mkdir()
+    with Run.create("toy", {"seed": 0}, root=run.path.parent.parent) as fresh:
+        fresh.save_exhibit(
+            "b", "heatmap", title="T", unit="step", t=[0.0, 1.0], data={}, arrays={"values": torch.ones(2, 3)}
+        )
+    place = f"/api/runs/toy/{fresh.id}/exhibits"
+    told = client.get(f"{place}/b").json()
+    assert (told["kind"], told["name"], told["t"]) == ("heatmap", "b", [0, 1])
+    _, values = numbers(client.get(f"{place}/b/arrays/values?start=1&stop=2"))
+    assert values.tolist() == [[1, 1, 1]]
+    assert client.get(f"{place}/b/arrays/other").status_code == 404
+    for text in (
+        "{",
+        "[]",
+        "{}",
+        '{"kind": "bars", "data": {}}',
+        '{"kind": "bars", "data": 3}',
+        '{"kind": "heatmap", "t": "x"}',
+        '{"kind": "lines", "arrays": {"x": 1}}',
+    ):
+        (folder / "bad.json").write_text(text)
+        answer = client.get(f"{where}/exhibits/bad")
+        assert answer.status_code == 422, text
+        assert len(answer.json()["error"]) > 10
+    (folder / "bad.json").write_text('{"kind": "of my own", "data": {"a": 1}}')
+    assert client.get(f"{where}/exhibits/bad").json()["data"] == {"a": 1}
+    assert {"source": "exhibits/bad", "kind": ""} in client.get(where).json()["panels"]
+
+
 def test_hostile_text_stays_text(client, root):
     hostile = "</script><img src=x onerror=alert(1)>\u202e\0\ud7ff"
     with Run.create("toy", {"seed": 0, "name": hostile}, root=root) as run:

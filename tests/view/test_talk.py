@@ -55,7 +55,8 @@ def network(run, monkeypatch):
     )
     (run.path / "exhibits").mkdir()
     atomic.write_json(
-        run.path / "exhibits" / "talk.json", {"kind": "talk", "data": {"model": "policy.safetensors"}}
+        run.path / "exhibits" / "talk.json",
+        {"kind": "talk", "data": {"about": "", "examples": [], "model": "policy.safetensors"}},
     )
     (run.path / "policy.safetensors").write_bytes(b"weights")
     game.question = {"study": run.study, "id": run.id, "exhibit": "talk", "text": "hello"}
@@ -112,8 +113,11 @@ def test_what_is_no_json(client, network):
 
 @pytest.mark.parametrize("model", ["../policy.safetensors", "/etc/passwd", "nothing.safetensors", 3])
 def test_a_policy_lies_in_its_run(client, network, run, model):
-    atomic.write_json(run.path / "exhibits" / "talk.json", {"kind": "talk", "data": {"model": model}})
-    assert client.post("/api/talk", json=network.question, headers=ORIGIN).status_code in (403, 404)
+    atomic.write_json(
+        run.path / "exhibits" / "talk.json",
+        {"kind": "talk", "data": {"about": "", "examples": [], "model": model}},
+    )
+    assert client.post("/api/talk", json=network.question, headers=ORIGIN).status_code in (403, 404, 422)
     assert network.asked == []
 
 

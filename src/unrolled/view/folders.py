@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from unrolled.report import text
-from unrolled.runs import index, plain
+from unrolled.runs import index, kinds, plain
 from unrolled.runs.folder import judge
 from unrolled.view import arrays, paths, series
 from unrolled.view.paths import Refused
@@ -85,16 +85,15 @@ def exhibit(root: Path, study: str, id: str, name: str) -> dict[str, Any]:
     made = _load(root, (study, id, "exhibits", f"{name}.json"), "exhibit")
     if not isinstance(made.get("kind"), str):
         raise ValueError(f"exhibit {name!r} has no kind")
-    return {
-        "title": name,
-        "caption": "",
-        "unit": "",
-        "t": None,
-        "data": {},
-        "arrays": {},
-        **made,
-        "name": name,
-    }
+    bare = {"title": name, "caption": "", "unit": "", "t": None, "data": {}, "arrays": {}}
+    told = {**bare, **made, "name": name}
+    if told["kind"] in kinds.KINDS:  # of a kind that nobody knows, what it holds is shown as it is
+        try:
+            shapes = {key: list(array["shape"]) for key, array in told["arrays"].items()}
+            kinds.check(name, told["kind"], told["t"], told["data"], shapes)
+        except (TypeError, KeyError, AttributeError) as error:
+            raise ValueError(f"exhibit {name!r} is damaged: {error}") from error
+    return told
 
 
 def exhibit_file(root: Path, study: str, id: str, name: str) -> arrays.File:

@@ -37,7 +37,7 @@ export function board(root, ref, { source, kinds, scrubber, onClose, second }) {
     if (gone) return;
     head.replaceChildren(...about(detail));
     problems.replaceChildren(...detail.problems.map((text) => element("p", { class: "problem", text })));
-    claims.replaceChildren(...claimTable(detail.claims, claims.querySelector("details")?.open ?? !detail.panels.some((panel) => panel.source !== "metrics")));
+    claims.replaceChildren(...claimTable(detail.claims, claims.querySelector("details")?.open ?? false));
     const wanted = new Set(detail.panels.map((panel) => panel.source));
     for (const [name, panel] of live) if (!wanted.has(name)) panel.remove();
     for (const { source: name } of detail.panels) if (!live.has(name)) live.set(name, host(name));
@@ -64,20 +64,26 @@ export function board(root, ref, { source, kinds, scrubber, onClose, second }) {
         onClose ? element("button", { type: "button", class: "close", onclick: onClose, "aria-label": `Stop comparing with ${run.study} ${run.id}` }, "✕ close") : null),
       told ? element("p", { class: `problem ${run.state}`, text: told }) : null,
       run.traceback ? element("details", {}, element("summary", { text: "Traceback" }), element("pre", { text: run.traceback })) : null,
-      command(run),
+      command(run.command, "The command that made this run"),
+      resumes(run) ? element("p", { class: "note" }, "To go on with it:") : null,
+      resumes(run) ? command(`unrolled resume ${run.folder}`, "The command that goes on with this run") : null,
       element("details", { class: "settings" }, element("summary", { text: "Settings and environment" }),
         element("div", { class: "scroll" }, pairs(run.config), pairs(run.environment))),
     ].filter(Boolean);
   }
 
-  function command(run) {
-    if (!run.command) return element("p", { class: "note", text: "The command that made this run was not recorded." });
-    const code = element("code", { text: run.command, tabindex: "0", "aria-label": "The command that made this run" });
+  function resumes(run) {
+    return run.folder && ["lost", "failed", "interrupted"].includes(run.state);
+  }
+
+  function command(words, label) {
+    if (!words) return element("p", { class: "note", text: "The command that made this run was not recorded." });
+    const code = element("code", { text: words, tabindex: "0", role: "region", "aria-label": label });
     const copy = element("button", {
-      type: "button", class: "copy", "aria-label": "Copy the command",
+      type: "button", class: "copy", "aria-label": `Copy: ${label.toLowerCase()}`,
       onclick: async () => {
         try {
-          await navigator.clipboard.writeText(run.command);
+          await navigator.clipboard.writeText(words);
           say("copied");
           copy.textContent = "copied";
         } catch {

@@ -44,12 +44,16 @@ export function scrubber(root, { onMove }) {
     units.replaceChildren(...names.map((name) => element("option", { value: name, text: name || "index" })));
     units.value = unit;
     unitBox.hidden = names.length < 2;
+    const atEnd = t.length > 1 && position === t.length - 1;
     const value = t[position];
+    const last = t.length;
     t = clocks.has(unit) ? union([...clocks.get(unit).values()]) : new Float64Array(0);
     const target = wanted && wanted.t !== undefined && (!wanted.unit || wanted.unit === unit) ? wanted.t : value;
     bar.hidden = t.length < 2;
     range.max = String(Math.max(0, t.length - 1));
-    move(target === undefined || Number.isNaN(target) ? 0 : nearest(t, target), true);
+    // Whoever looks at the newest of a live run goes on doing so.
+    if (atEnd && !wanted && t.length > last) move(t.length - 1, true);
+    else move(target === undefined || Number.isNaN(target) ? 0 : nearest(t, target), true);
   }
 
   function leading(names) {
