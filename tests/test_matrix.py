@@ -19,9 +19,12 @@ from torch import nn
 import unrolled as un
 from unrolled import instruments, optim, toys
 from unrolled.core import check_system, rollout, tree
-from unrolled.cortex import Network
+from unrolled.cortex import Network, rate
 from unrolled.debate import FJ
 from unrolled.instruments import Reading
+from unrolled.languagegame import Policy
+from unrolled.languagegame._importance import Readout
+from unrolled.languagegame.baselines import RandomField, VectorField
 from unrolled.latent import Thinker
 from unrolled.looped import LT2, LT2Config
 from unrolled.sbml import Model
@@ -135,6 +138,26 @@ def cortex(twin=False):
     return Row(system, moments, of=of, steps=30, decoder=lambda v: v[..., out], output="logits")
 
 
+def rates():
+    """Layers of rates that settle; the update is the local rule's, the loss the settled network's."""
+    net = rate.Net(6, [5, 3], activation="tanh", gain=0.3, rng=1, dtype=F64)
+    x, labels = normal(4, 6), torch.arange(4) % 3
+    lower, upper = net.paths
+    update = rate.changes(net, x, labels, sweeps=30, nudged=30).changes["hidden1.weight"]
+
+    def loss(model):
+        z = (x @ model.w.T).tanh()
+        for _ in range(20):
+            output = (z @ upper.weight.T + upper.bias).softmax(-1)
+            z = (x @ model.w.T + lower.bias + net.gain * output @ upper.weight).tanh()
+        return nn.functional.cross_entropy(z @ upper.weight.T + upper.bias, labels)
+
+    return Row(
+        net, x, of="hidden1", decoder=lambda y: y @ upper.weight.T + upper.bias, output="logits",
+        descent=(Weights(lower.weight), loss, {"w": -0.1 * update}),
+    )  # fmt: skip
+
+
 def latent():
     transformers = pytest.importorskip("transformers")
     torch.manual_seed(0)
@@ -178,15 +201,24 @@ SYSTEMS = {
     "muon": lambda: descent(optim.muon, lr=0.05),
     "FJ": debate,
     "Model": network,
+    "Readout": lambda: Row(
+        Readout(Policy.make("CartPole-v1", "tyson1999").double()),
+        normal(2, 3).abs() + 0.5,
+        of="y",
+        output="logits",
+        decoder=lambda y: y,
+    ),
+    "VectorField": lambda: Row(
+        VectorField(RandomField(4, seed=1, gain=0.5), dt=0.3), normal(2, 4, seed=2), steps=40
+    ),
     "Network": cortex,
     "Naive": lambda: cortex(twin=True),
+    "Net": rates,
     "LT2": looped,
     "Thoughts": latent,
 }
 
-PENDING = {
-    "languagegame": "its rows come with its systems",
-}
+PENDING: dict[str, str] = {}
 
 # --- the instruments ------------------------------------------------------------------------------------------------
 
@@ -226,6 +258,8 @@ NO_SENSE = {
     ("curvature", "Naive"): "the kinase rule asks for no loss",
     ("curvature", "FJ"): "it descends no loss",
     ("curvature", "Model"): "it descends no loss",
+    ("curvature", "VectorField"): "it descends no loss",
+    ("curvature", "Readout"): "it descends no loss; what trains the policy around it does",
     ("curvature", "Thoughts"): "thinking descends no loss; a Thinker's training does",
     ("curvature", "LT2"): "a loop descends no loss; what trains it does",
     ("curvature", "LinearMap"): "it descends no loss",

@@ -4,6 +4,9 @@ The paper gives its linear and MLP baselines a width of 256 while its networks h
 paper's; at a network's own width they show what the network itself adds.
 """
 
+from collections.abc import Callable
+from typing import Any
+
 import torch
 from torch import Tensor, nn
 
@@ -14,39 +17,40 @@ WIDTH = 256
 
 
 class VectorField:
-    """dx/dt = rate(t, x) as a system: the state is x, a step is one Euler step of length `dt`."""
+    """dx/dt = f(x) as a core system: the state is x `[B, d]`, a step is one Euler step of length `dt`.
 
-    dt = 0.01
+    Args:
+        f: x -> dx/dt. A module that has `learns` set is trained with the policy around it; any other is frozen.
+        dt: length of a step.
+
+    Example:
+        >>> VectorField(lambda x: -x, dt=0.5).step(torch.tensor([[4.0]]), None)
+        tensor([[2.]])
+    """
+
+    def __init__(self, f: Callable[[Tensor], Tensor], dt: float = 0.01) -> None:
+        self.f, self.dt = f, dt
 
     def rate(self, t: float, x: Tensor) -> Tensor:
-        """dx/dt, in the shape of x `[B, d]`."""
-        raise NotImplementedError
+        """dx/dt, in the shape of x."""
+        return self.f(x)
 
     def init(self, input: Tensor, *, rng: torch.Generator | None = None) -> Tensor:
         """X."""
-        return input
+        return input.clone()
 
-    def step(self, state: Tensor, input: Tensor, *, rng: torch.Generator | None = None) -> Tensor:
+    def step(self, state: Tensor, input: Any = None, *, rng: torch.Generator | None = None) -> Tensor:
         """One Euler step."""
-        return state + self.dt * self.rate(0.0, state)
+        return state + self.dt * self.f(state)
 
 
-class Identity(VectorField):
-    """f(x) = x: the policy is linear."""
-
-    def rate(self, t: float, x: Tensor) -> Tensor:
-        """X."""
-        return x
-
-
-class Perceptron(VectorField, nn.Module):
-    """f(x) = W3 silu(W2 silu(W1 x)), d -> 128 -> 128 -> d, and it learns: the paper's MLP."""
+class Perceptron(nn.Sequential):
+    """W3 silu(W2 silu(W1 x)), d -> 128 -> 128 -> d, and it learns: the paper's MLP."""
 
     learns = True
 
     def __init__(self, width: int, hidden: int = 128) -> None:
-        nn.Module.__init__(self)
-        self.layers = nn.Sequential(
+        super().__init__(
             nn.Linear(width, hidden),
             nn.SiLU(),
             nn.Linear(hidden, hidden),
@@ -54,13 +58,9 @@ class Perceptron(VectorField, nn.Module):
             nn.Linear(hidden, width),
         )
 
-    def rate(self, t: float, x: Tensor) -> Tensor:
-        """f(x)."""
-        return self.layers(x)
 
-
-class RandomField(VectorField):
-    """dx/dt = -x + J tanh(x + b), with J_ij normal of variance g^2 / d: a random recurrent network, chaotic for g > 1.
+class RandomField:
+    """-x + J tanh(x + b), with J_ij normal of variance g^2 / d: a random recurrent network, chaotic for g > 1.
 
     Sompolinsky, Crisanti & Sommers, Phys. Rev. Lett. 61:259 (1988). What it does has no history of selection.
 
@@ -76,7 +76,7 @@ class RandomField(VectorField):
         self.b = torch.randn(width, generator=rng, dtype=torch.float64)
         self._cast: dict[torch.dtype, tuple[Tensor, Tensor]] = {}
 
-    def rate(self, t: float, x: Tensor) -> Tensor:
+    def __call__(self, x: Tensor) -> Tensor:
         """dx/dt."""
         if x.dtype not in self._cast:
             self._cast[x.dtype] = (self.J.to(x), self.b.to(x))
@@ -91,12 +91,12 @@ def linear(width: int = WIDTH) -> Core:
         >>> linear(3).field(torch.tensor([[1.0, -2.0, 0.5]])).tolist()
         [[1.0, -2.0, 0.5]]
     """
-    return Core(Identity(), name=f"linear:{width}", width=width)
+    return Core(VectorField(lambda x: x), name=f"linear:{width}", width=width)
 
 
 def mlp(width: int = WIDTH) -> Core:
     """A perceptron in the network's place, trained with the rest."""
-    return Core(Perceptron(width), name=f"mlp:{width}", width=width)
+    return Core(VectorField(Perceptron(width)), name=f"mlp:{width}", width=width)
 
 
 def random_field(width: int, seed: int = 0) -> Core:
@@ -107,4 +107,4 @@ def random_field(width: int, seed: int = 0) -> Core:
         >>> torch.equal(random_field(3, seed=1).field(x), random_field(3, seed=1).field(x))
         True
     """
-    return Core(RandomField(width, seed), name=f"random:{width}/{seed}", width=width)
+    return Core(VectorField(RandomField(width, seed)), name=f"random:{width}/{seed}", width=width)

@@ -153,14 +153,15 @@ class Core:
         return len(self.species)
 
     @property
-    def trainable(self) -> bool:
-        """Whether it is a baseline that learns too; only `mlp` does."""
-        return isinstance(self.system, nn.Module) and bool(getattr(self.system, "learns", False))
+    def learned(self) -> nn.Module | None:
+        """What of it learns: nothing, but for the baseline `mlp`."""
+        f = getattr(self.system, "f", None)
+        return f if isinstance(f, nn.Module) and getattr(f, "learns", False) else None
 
     def freeze(self) -> None:
         """Take gradients off whatever parameters the system has, and put it into eval mode."""
         for module in _modules(self.system):
-            if not self.trainable:
+            if module is not self.learned:
                 module.requires_grad_(False)
                 module.eval()
 

@@ -93,7 +93,7 @@ class Policy(nn.Module):
         self.tau, self.substeps, self.coupling = tau, substeps, coupling
         self.encoder, self.decoder = encoder, decoder
         self.critic = critic or Critic(self.core.width)
-        self.learned = self.core.system if self.core.trainable else None
+        self.learned = self.core.learned
         if isinstance(encoder, Encoder) and encoder.linear.out_features != self.core.width:
             raise ValueError(
                 f"the encoder gives {encoder.linear.out_features} numbers, {self.core.name} has {self.core.width} species"
