@@ -12,7 +12,7 @@ import unrolled as un
 
 PUBLIC = {
     "Halted", "Reading", "Settled", "Stop", "System", "Trajectory", "check_system", "core", "cortex", "curvature", "debate",
-    "instruments", "latent", "looped", "optim", "report", "rollout", "runs", "sbml", "studies", "toys", "training",
+    "instruments", "languagegame", "latent", "looped", "optim", "report", "rollout", "runs", "sbml", "studies", "toys", "training",
 }  # fmt: skip
 
 FUNCTIONS = [
@@ -44,6 +44,17 @@ FUNCTIONS = [
     "debate.fit",
     "debate.load",
     "debate.Debate",
+    "languagegame.Policy",
+    "languagegame.Policy.load",
+    "languagegame.Policy.make",
+    "languagegame.design",
+    "languagegame.evaluate",
+    "languagegame.film",
+    "languagegame.ppo",
+    "languagegame.properties",
+    "languagegame.route",
+    "languagegame.talk",
+    "languagegame.envs.make",
     "latent.Thinker",
     "latent.superposition.Reasoner",
     "latent.tasks.prosqa",
@@ -177,7 +188,7 @@ print(time.perf_counter() - start)
     assert min(seconds) < 1.5, seconds
 
 
-UNDER_WAY = {"languagegame", "view"}
+UNDER_WAY = {"view"}
 """Packages that become public with their own capability."""
 
 
