@@ -22,7 +22,7 @@ LM = {
     "curve": (1, 2, 3, 4, 5),
     "shown": 36,
 }
-SIZE = {"width": 1400, "height": 980}
+WIDTH, HEIGHT = 1400, 980
 
 
 def made(system: str, root: Path) -> tuple[Path, str, list[str]]:
@@ -70,7 +70,7 @@ def main(wanted: list[str]) -> None:
         browser = playwright.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
         with serving(root) as home:
             for system, (path, time, kinds) in runs.items():
-                page = browser.new_page(viewport=SIZE, reduced_motion="reduce")
+                page = browser.new_page(viewport={"width": WIDTH, "height": HEIGHT}, reduced_motion="reduce")
                 page.goto(f"{home}#run={path.parent.name}/{path.name}&{time}")
                 page.locator(f"section[data-kind={kinds[0]}] .body > *").first.wait_for()
                 page.evaluate("document.querySelector('.claims details')?.removeAttribute('open')")

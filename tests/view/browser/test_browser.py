@@ -9,6 +9,7 @@ import time
 from pathlib import Path
 
 import pytest
+import torch
 from fixture_runs import HOSTILE
 from view_server import serving
 
@@ -288,6 +289,24 @@ def test_a_thousand_runs(tmp_path, open_page):
         page.get_by_text("1000 runs").wait_for()
         page.locator("#runs input").first.fill("study-3")
         until(page, "/14[23] (of|runs)/.test(document.querySelector('#runs').innerText)")
+        page.close()
+
+
+def test_a_thinned_curve_still_tells_the_value_itself(tmp_path, open_page):
+    values = torch.rand(50_000, generator=torch.Generator().manual_seed(0))
+    with Run.create("long", {"preset": "none", "seed": 0}, root=tmp_path) as run:
+        run.save_exhibit("lines", "lines", title="long", unit="cycle", t=range(50_000), arrays={"a": values})
+    with serving(tmp_path) as home:
+        page = open_page(home)
+        look(page, home, run=f"long/{run.id}", unit="cycle", t=12_345)
+        page.locator("section[data-kind=lines] .u-over").wait_for()
+        until(
+            page,
+            f"Math.abs(Number(document.querySelector('.panel-now').textContent) - {float(values[12_345])}) < 1e-4",
+        )
+        page.locator("section[data-kind=lines] .panel-button", has_text="closer").click()
+        page.locator("section[data-kind=lines] .panel-details summary").click()
+        page.locator("section[data-kind=lines] td").first.wait_for()
         page.close()
 
 

@@ -3,6 +3,7 @@
 import uPlot from "../vendor/uplot/uPlot.esm.js";
 import { element, format, nearest } from "../util.js";
 import { faint, tone } from "./_colors.js";
+import { latest } from "./_frames.js";
 import { clipped, failed, shown, values } from "./_parts.js";
 
 const DASH = [[], [6, 4], [2, 3], [8, 3, 2, 3]];
@@ -17,7 +18,7 @@ export function styles(theme, count) {
 
 /**
  * @param spec series: [{label, role?}]; load(start, stop, points) -> Promise<{x: [number], columns: [[number|null]], fine: bool}>
- *   (start and stop count rows; null: all); t: times of the rows or null; bands; log; xlabel, ylabel; label: for screen readers;
+ *   (start and stop count rows; null: all); exact(index) -> Promise of a value a series, for when x and columns are thinned; t: times of the rows or null; bands; log; xlabel, ylabel; label: for screen readers;
  *   height.
  */
 export function chart(root, context, spec) {
@@ -140,11 +141,25 @@ export function chart(root, context, spec) {
     const seen = left >= -1 && left <= plot.over.clientWidth + 1;
     cursor.hidden = !seen;
     if (seen) cursor.style.transform = `translateX(${left}px)`;
+    if (!loaded.fine) {
+      if (spec.exact) exact(mark);
+      else for (const node of now) node.textContent = "";
+      return;
+    }
     const i = nearest(data[0], value);
     now.forEach((node, k) => {
       node.textContent = shown(data[k + 1][i]);
     });
   }
+
+  // What is drawn is thinned: the value itself is asked for.
+  const exact = latest(
+    async (index) => {
+      const got = await spec.exact(Math.min(index, t.length - 1));
+      if (!gone) now.forEach((node, k) => (node.textContent = shown(got[k])));
+    },
+    () => {},
+  );
 
   function table() {
     const columns = [spec.xlabel || "x", ...series.map((s) => s.label)];

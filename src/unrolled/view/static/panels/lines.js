@@ -32,10 +32,17 @@ export default function panel(root, exhibit, context) {
     return { x, columns: series.map((s) => column(got[s.name].data, s.width, s.k)), fine: !first.decimated };
   }
 
+  async function exact(index) {
+    const need = [...new Set(series.map((s) => s.name))];
+    const got = Object.fromEntries(await Promise.all(need.map(async (name) => [name, (await context.array(name, { start: index, stop: index + 1 })).data])));
+    return series.map((s) => got[s.name][s.k]);
+  }
+
   const label = `${exhibit.title}: ${series.map((s) => s.label).join(", ")} over ${data.xlabel || exhibit.unit || "x"}`;
   return chart(root, context, {
     series,
     load,
+    exact: own ? null : exact,
     t,
     bands: data.bands,
     log: data.log,

@@ -29,7 +29,7 @@ export default function panel(root, exhibit, context) {
     draw,
     hover(x, y) {
       const place = where(x, y);
-      return place ? `${name(place.unit)}, ${at(exhibit, place.i)}: ${shown(place.value)}` : null;
+      return place ? `${name(place.unit)}, ${at(exhibit, place.i)}: ${got.decimated ? "at most " : ""}${shown(place.value)}` : null;
     },
     pick(x, y) {
       const place = where(x, y);
