@@ -294,7 +294,7 @@ def test_after_the_end_of_thinking_nothing_is_soft(words, problems):
     thinker = Thinker(gpt2(len(words)), words, "swi_reasoning", thoughts=12, window=1, end=7, most=2)
     reply = thinker.generate(problems[0].question, 12, max_new_tokens=4)[0]
     assert reply.thoughts <= 12
-    assert int(thinker.method.switch.switches.max()) <= 3
+    assert int(thinker.method.switch.switches.max()) <= 4
     normal = SwiReasoning(thinker.backbone, beta=1.0)
     normal.switch.step(torch.tensor([3.0]))
     normal.switch.step(torch.tensor([1.0]))
@@ -303,6 +303,67 @@ def test_after_the_end_of_thinking_nothing_is_soft(words, problems):
     torch.testing.assert_close(
         normal.thought(thinker.backbone, hidden, 3), thinker.backbone.weights()[0][token]
     )
+
+
+class Moody:
+    """A backbone of eight tokens whose hidden state says how sure it is of which token: `[B, 2]`, sharpness and token."""
+
+    table = torch.eye(8, dtype=torch.float64)
+
+    def head(self, hidden):
+        return hidden[:, :1] * self.table[hidden[:, 1].long()]
+
+    def weights(self):
+        return self.table, self.table
+
+
+def test_used_up_switches_ask_for_the_answer():
+    """A9, C_max: the second switch to words reads </think>, so does the third, and the fourth is asked for its answer; a
+    row that says </think> by itself is not asked."""
+    unsure, sure, said = (0.0, 1), (4.0, 2), (6.0, 7)
+    script = [unsure, sure, unsure, sure, unsure, sure, unsure, sure, unsure]
+    other = [unsure, sure, unsure, sure, said, said, said, said, said]
+    method = SwiReasoning(Moody(), window=1, most=2, end=7, beta=1.0, final=(7, 3), budget=5)
+    method.switch, stopped, read_end = Switch(1), [], []
+    for step, rows in enumerate(zip(script, other, strict=True)):
+        hidden = torch.tensor(rows, dtype=torch.float64)
+        stopped.append(method.stop(Moody(), hidden, step).tolist())
+        z = method.thought(Moody(), hidden, step)
+        read_end.append([bool(torch.equal(row, Moody.table[7])) for row in z])
+    assert next(k for k, (a, _) in enumerate(stopped) if a) == 7
+    assert next(k for k, (_, b) in enumerate(stopped) if b) == 4
+    assert [k for k, (a, _) in enumerate(read_end) if a] == [3, 5, 7]
+    assert [b for _, b in read_end[:4]] == [False, False, False, True]
+    assert method._asked.tolist() == [True, False]
+
+
+def test_an_injected_prompt_is_read_and_bounds_the_answer(words, problems):
+    """Rows that were asked read the prompt and say `budget` tokens at most; the others speak as ever; batch is no matter."""
+    thinker = Thinker(gpt2(len(words)), words, "swi_reasoning", window=1, most=1, final=(6, 7, 8), budget=2)
+    prompts = [p.question for p in problems[:6]]
+    together = thinker.generate(prompts, 30, max_new_tokens=6)
+    alone = [thinker.generate(p, 30, max_new_tokens=6)[0] for p in prompts]
+    assert together == alone
+    asked = thinker.method.think(
+        thinker.backbone,
+        ask(thinker.backbone, [thinker.text.question(p, markers=False) for p in prompts], 0, "cpu"),
+        torch.full((6,), 30),
+    )
+    assert asked.prompts
+    for reply, prompt, most in zip(together, asked.prompts, asked.limits, strict=True):
+        assert len(reply.tokens) <= (2 if prompt else 6)
+        assert most == (2 if prompt else None)
+    k = next(k for k, prompt in enumerate(asked.prompts) if prompt)
+    row = thinker.text.question(prompts[k], markers=False)
+    one = thinker.method.think(thinker.backbone, ask(thinker.backbone, [row], 0, "cpu"), torch.tensor([30]))
+    with torch.no_grad():
+        sequence = thinker.backbone.embed(torch.tensor(row))
+        sequence = torch.cat([sequence, torch.cat(one.made[: together[k].thoughts])])
+        sequence = torch.cat([sequence, thinker.backbone.embed(torch.tensor([6, 7, 8]))])
+        token = int(thinker.backbone.head(naive.hidden_states(thinker.backbone, sequence)[-1]).argmax())
+    assert together[k].tokens[0] == token
+    with pytest.raises(ValueError, match="most 0 at least 1"):
+        SwiReasoning(None, most=0)
 
 
 def test_mixing_at_switches(words):

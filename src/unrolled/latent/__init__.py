@@ -9,7 +9,17 @@ from unrolled._lazy import attach
 
 __getattr__, __dir__, __all__ = attach(
     __name__,
-    submodules=("agents", "curriculum", "evaluate", "inside", "lora", "methods", "rl", "superposition", "tasks"),
+    submodules=(
+        "agents",
+        "curriculum",
+        "evaluate",
+        "inside",
+        "lora",
+        "methods",
+        "rl",
+        "superposition",
+        "tasks",
+    ),
     names={
         "Cell": "protocol",
         "Example": "text",

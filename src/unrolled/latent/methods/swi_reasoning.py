@@ -52,8 +52,12 @@ class SwiReasoning(Method):
     """A step is p' E in soft mode (all of the vocabulary, no temperature), the likeliest token's embedding in normal mode.
 
     On entering soft mode the step is mixed with e(`<think>`), alpha_t = alpha + (1 - alpha) t / T of it soft; on leaving
-    it with e(`</think>`), beta_t alike. Reasoning ends with `</think>`, which is forced after `most` switches to words;
-    what follows is spoken and never soft. The reference's further prompt for a final answer is left to the caller.
+    it with e(`</think>`), beta_t alike. Reasoning ends where the model itself says `</think>` in words; what follows is
+    spoken and never soft.
+
+    Switches to words are counted. From the `most`-th on each reads `</think>` in place of its own step: the model may take
+    the hint or reason on. At the 2 `most`-th reasoning is over, whatever it says: it reads `final` and has `budget` tokens
+    left to answer with. Rows end one by one.
 
     Args:
         backbone: the model.
@@ -61,9 +65,11 @@ class SwiReasoning(Method):
         window: least steps in words before going back. The reference: 512.
         alpha: of entering; 1 for no mixing.
         beta: of leaving. The reference: 0.7.
-        most: switches to words after which reasoning ends; None for no limit.
+        most: C_max, switches to words before `</think>` is put in; None for no limit.
         think: id of `<think>`, if the model has one.
         end: id of `</think>`, if the model has one.
+        final: token ids that ask for the answer. The reference: those of "</think>", two line breaks, "The final answer is".
+        budget: tokens that may be said after `final`. The reference: 32.
     """
 
     name, paper = "swi_reasoning", "2510.05069"
@@ -82,26 +88,40 @@ class SwiReasoning(Method):
         most: int | None = None,
         think: int | None = None,
         end: int | None = None,
+        final: Sequence[int] = (),
+        budget: int = 32,
     ):
         super().__init__()
         if not 0 <= alpha <= 1 or not 0 <= beta <= 1 or window < 1:
             raise ValueError(f"alpha {alpha} and beta {beta} in [0, 1], window {window} at least 1")
+        if budget < 1 or (most is not None and most < 1):
+            raise ValueError(f"budget {budget} and most {most} at least 1 (most=None for no limit)")
         self.thoughts, self.window, self.alpha, self.beta = thoughts, window, alpha, beta
         self.most, self.opening, self.end = most, think, end
+        self.final, self.budget = tuple(final), budget
         self.switch = Switch(window)
+        self._over: Tensor | None = None
+        self._asked: Tensor | None = None
 
     def plan(self, problem: Problem, stage: int | None) -> tuple[int, Sequence[str]]:
         """At most `thoughts` steps."""
         return self.thoughts, ()
 
     def stop(self, backbone: Backbone, hidden: Tensor, step: int) -> Tensor | None:
-        """Switch modes; done where `</think>` is said in words, or the switches are used up."""
+        """Switch modes; done where the model says `</think>` in words, or the switches are used up."""
         logits = exact(backbone.head(hidden))
         soft = self.switch.step(entropy(logits))
         done = torch.zeros_like(soft)
         if self.end is not None:
             done = ~soft & (logits.argmax(-1) == self.end)
-        return done if self.most is None else done | (self.switch.switches > self.most)
+        if self.most is not None:
+            out = (self.switch.switches >= 2 * self.most) & ~done
+            no = torch.zeros_like(done)
+            over = no if self._over is None else self._over
+            self._asked = (no if self._asked is None else self._asked) | (out & ~over)
+            self._over = over | out | done
+            done = done | out
+        return done
 
     def thought(self, backbone: Backbone, hidden: Tensor, step: int) -> Tensor:
         """The next input, by mode."""
@@ -115,9 +135,17 @@ class SwiReasoning(Method):
             if token is not None:
                 own = start + (1 - start) * min(1.0, step / self.thoughts)
                 z = torch.where(switched[:, None], own * z + (1 - own) * table[token], z)
+        if self.most is not None and self.end is not None:
+            hinted = self.switch.left & (self.switch.switches >= self.most)
+            z = torch.where(hinted[:, None], table[self.end], z)
         return z
 
     def think(self, backbone: Backbone, stream: Stream, counts: Tensor) -> Thinking:
-        """One step after the other, modes begun anew."""
-        self.switch = Switch(self.window)
-        return think(backbone, self, stream, counts)
+        """One step after the other, modes begun anew; rows whose switches are used up are asked for their answer."""
+        self.switch, self._over, self._asked = Switch(self.window), None, None
+        thinking = think(backbone, self, stream, counts)
+        asked: list[bool] = [] if self._asked is None else self._asked.tolist()  # pyright: ignore
+        if any(asked):
+            thinking.prompts = [self.final if row else () for row in asked]
+            thinking.limits = [self.budget if row else None for row in asked]
+        return thinking
