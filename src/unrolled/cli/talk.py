@@ -65,7 +65,7 @@ def main(argv: Sequence[str]) -> int:
     known = policies(_load(options))
     llm = _llm(options.llm)
     first = next(iter(known.values()))
-    say(f"{first.core.name} listens; it can {', or '.join(_activities(known))}. An empty line ends the talk.")
+    say(f"{first.core.name} listens; it has learned to {_listed(known)}. An empty line ends the talk.")
     replies: list[Any] = []
     for turn, text in enumerate(_prompts(options.say)):
         reply = _turn(known, text, options, turn, llm)
@@ -76,10 +76,11 @@ def main(argv: Sequence[str]) -> int:
     return 0
 
 
-def _activities(known: Any) -> list[str]:
+def _listed(known: Any) -> str:
     from unrolled.languagegame import games
 
-    return [games.named(name).activity for name in known]
+    *most, last = [games.named(name).activity for name in known]
+    return f"{', to '.join(most)}, and to {last}" if most else last
 
 
 def _prompts(given: Sequence[str]) -> Iterator[str]:

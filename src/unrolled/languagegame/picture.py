@@ -149,9 +149,10 @@ def report(replies: Sequence[Reply], folder: str | Path, *, title: str = "A talk
             continue
         game = games.named(reply.game)
         names = []
-        for which, scene in (("before", reply.before), ("after", reply.after)):
+        done = f"after: {_action(game, reply.action)}"
+        for which, heading, scene in (("before", "before", reply.before), ("after", done, reply.after)):
             figure = Figure(figsize=(3.6, 2.7), layout="constrained", facecolor="white")
-            draw(game, scene, figure.add_subplot()).set_title(which)
+            draw(game, scene, figure.add_subplot()).set_title(heading[:48], fontsize=9)
             names.append(f"{number:02d}-{which}.png")
             figure.savefig(target / names[-1], dpi=110)
         lines += [f"![before]({names[0]}) ![after]({names[1]})", ""]
