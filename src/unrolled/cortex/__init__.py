@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 __getattr__, __dir__, __all__ = attach(
     __name__,
-    submodules=("axon", "diagnosis", "interop", "kinase", "rate", "tasks", "td", "thalamus"),
+    submodules=("axon", "diagnosis", "hybrid", "interop", "kinase", "rate", "tasks", "td", "thalamus"),
     names={
         "Finding": "diagnosis",
         "Kind": "axon",

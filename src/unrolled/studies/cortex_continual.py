@@ -33,7 +33,7 @@ class Config:
     seeds: int = 2
     data: str = ""
     """folder of Fashion-MNIST's idx files; where Debian's dataset-fashion-mnist puts them when empty; "digits" for small ones"""
-    images: int = 2000
+    images: int = 1500
     """length of a stream"""
     test: int = 1000
     """test images"""
@@ -49,7 +49,7 @@ class Config:
 
 
 def tiny() -> Config:
-    """Streams of 2,000 images, two seeds: a minute or two."""
+    """Streams of 1,500 images, two seeds: about a minute."""
     return Config()
 
 

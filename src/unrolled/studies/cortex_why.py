@@ -62,7 +62,7 @@ class Config:
     """test images; all when 0"""
     hidden: int = 48
     """units of each of two hidden layers"""
-    steps: int = 300
+    steps: int = 200
     batch: int = 64
     lr: float = 0.05
     gain: float = 0.1
@@ -80,7 +80,7 @@ class Config:
 
 
 def tiny() -> Config:
-    """Two seeds of 300 batches: about two minutes."""
+    """Two seeds of 200 batches: about a minute."""
     return Config()
 
 

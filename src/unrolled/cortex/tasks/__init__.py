@@ -1,4 +1,4 @@
-"""Tasks: ra25 (random pairs), reber (a grammar to predict), objrec (LED objects seen through a V1).
+"""Tasks: ra25 (random pairs), reber (a grammar to predict), objrec (LED objects seen through a V1), fashion (clothes).
 
 Each file holds what the task shows, the network that learns it with its parameter sheet, and one epoch of it.
 
@@ -9,4 +9,4 @@ Each file holds what the task shows, the network that learns it with its paramet
 
 from unrolled._lazy import attach
 
-__getattr__, __dir__, __all__ = attach(__name__, submodules=("ra25", "reber", "objrec"))
+__getattr__, __dir__, __all__ = attach(__name__, submodules=("ra25", "reber", "objrec", "fashion"))
