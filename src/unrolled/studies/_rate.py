@@ -221,36 +221,25 @@ def no_data(what: Mapping[str, str], why: str, command: str, shared: Mapping[str
 
 
 def curves(run: Run, part: str = "training") -> Any:
-    """Training loss and test error over steps, a line for each arm (and seed)."""
+    """Error on the batches and on the test images over steps, a line for each arm (and seed)."""
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(7.8, 3.3), layout="constrained")
-    left, right = map(axes, figure.subplots(1, 2))
+    left, right = map(axes, figure.subplots(1, 2, sharex=True, sharey=True))
     for arm, color in COLOR.items():
         found = rows(run, {"arm": arm, "part": part})
         for i, seed in enumerate(sorted({r["seed"] for r in found})):
             mine = [r for r in found if r["seed"] == seed]
-            width = 2.2 if arm == "local rule" else 1.3
-            left.plot(
-                [r["step"] for r in mine],
-                [r["loss"] for r in mine],
-                color=color,
-                lw=width,
-                label=arm if not i else None,
-            )
+            style = {"color": color, "lw": 2.2 if arm == "local rule" else 1.3, "label": None if i else arm}
+            left.plot([r["step"] for r in mine], [100 * r["error"] for r in mine], **style)
             tested = [r for r in mine if "test" in r]
-            right.plot(
-                [r["step"] for r in tested],
-                [100 * r["test"] for r in tested],
-                "o-",
-                ms=3,
-                color=color,
-                lw=width,
-            )
-    left.set(xlabel="batches", ylabel="training loss", yscale="log")
-    right.set(xlabel="batches", ylabel="test error (%)", yscale="log")
-    right.yaxis.set_major_formatter(lambda v, _: f"{v:g}")
-    right.yaxis.set_minor_formatter(lambda v, _: f"{v:g}" if f"{v:g}"[0] in "1235" else "")
+            right.plot([r["step"] for r in tested], [100 * r["test"] for r in tested], "o-", ms=4, **style)
+    left.set(xlabel="batches", ylabel="error (%)", yscale="log", title="on the batches, before learning")
+    right.set(xlabel="batches", title="on the test images")
+    ticks = [v for v in (5, 7, 10, 15, 20, 30, 50, 90) if left.get_ylim()[0] <= v <= left.get_ylim()[1]]
+    left.set_yticks(ticks, labels=[f"{v}" for v in ticks])
+    left.minorticks_off()
+    right.minorticks_off()
     figure.legend(*left.get_legend_handles_labels(), loc="outside lower center", ncols=3, fontsize=8)
     return figure
 

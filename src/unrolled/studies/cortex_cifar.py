@@ -187,4 +187,4 @@ def figures(run: Run) -> dict[str, tuple[Any, str]]:
     """Learning curves; nothing without the images."""
     if not rate.rows(run, {"part": "training"}):
         return {}
-    return {"learning": (rate.curves(run), "Training loss and test error of one four-convolution network by the local rule (orange) and by backprop (blue).")}  # fmt: skip
+    return {"learning": (rate.curves(run), "Error on the batches and on the test images of one four-convolution network by the local rule (orange) and by backprop (blue).")}  # fmt: skip

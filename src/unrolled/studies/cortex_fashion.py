@@ -237,7 +237,7 @@ def figures(run: Run) -> dict[str, tuple[Any, str]]:
     return {
         "learning": (
             rate.curves(run),
-            "Training loss and test error of one convolutional network under five ways to learn: the same first weights, the same "
+            "Error on the batches and on the test images of one convolutional network under five ways to learn: the same first weights, the same "
             "order of images, three learning rates tried for each. Orange settles twice and reads the difference; blue is backprop.",
         ),
         "accuracy": (rate.bars(run), f"Test accuracy at the end: {told}."),

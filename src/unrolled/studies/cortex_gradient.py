@@ -188,8 +188,9 @@ def figures(run: Run) -> dict[str, tuple[Any, str]]:
             [float(s.mean()) for s in spread],
             "o--" if rule == "generec" else "o-",
             ms=4,
+            lw=4 if rule == "chl" else 1.5,
             color=color,
-            label=rule,
+            label={"chl": "CHL", "generec": "GeneRec"}.get(rule, rule),
         )
         left.fill_between(
             BETAS,
