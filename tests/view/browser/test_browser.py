@@ -103,6 +103,10 @@ def test_every_panel_draws_scrubs_and_answers_to_clicks(study, runs, address, op
             page.wait_for_timeout(50)
         assert not one.evaluate(BLANK), f"{label} shows nothing"
     assert page.locator(TROUBLE).all_inner_texts() == []
+    mute = """[...document.querySelectorAll('button, input, select, summary, [role=region], [tabindex="0"]')]
+        .filter(n => !(n.getAttribute('aria-label') || n.innerText || n.labels?.length || n.closest('[aria-label]:not(body)')))
+        .map(n => n.outerHTML.slice(0, 80))"""
+    assert page.evaluate(mute) == [], "controls that a screen reader cannot name"
     unnamed = page.eval_on_selector_all(
         "section.panel canvas[role=img]", "all => all.filter(n => !n.getAttribute('aria-label')).length"
     )
