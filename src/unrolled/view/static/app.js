@@ -31,6 +31,8 @@ async function start() {
     element("h2", { text: "Keys" }),
     element("dl", {}, ...HELP.flatMap(([keys, what]) => [element("dt", {}, element("kbd", { text: keys })), element("dd", { text: what })])),
     element("button", { type: "button", onclick: () => help.close() }, "close"));
+  nav.append(element("button", { type: "button", class: "shut", onclick: () => { drawer(false); menu.focus(); } }, "✕ close"));
+  main.addEventListener("click", () => drawer(false));
   top.append(menu, element("a", { href: "#", class: "brand", onclick: (event) => { event.preventDefault(); go({ ...state, run: null, with: null, unit: null, t: null }); } }, "unrolled ", element("span", { text: "view" })),
     status, element("button", { type: "button", class: "theme", "aria-label": "Keys", title: "Keys (?)", onclick: () => help.showModal() }, "?"), themeButton);
   document.body.append(help);

@@ -57,8 +57,9 @@ export function scrubber(root, { onMove }) {
   }
 
   function leading(names) {
-    // Metrics are a run's log book, not the system's clock: they lead only when there is nothing else.
-    const weight = (name) => [...clocks.get(name).keys()].filter((owner) => !owner.endsWith("|metrics")).length;
+    // Exhibits were made to be looked at; metrics are a run's log book and lead only when there is nothing else.
+    const rank = (owner) => (owner.includes("|exhibits/") ? 1000 : owner.endsWith("|metrics") ? 0.001 : 1);
+    const weight = (name) => [...clocks.get(name).keys()].reduce((sum, owner) => sum + rank(owner), 0);
     return names.reduce((best, name) => (best === null || weight(name) > weight(best) ? name : best), null) ?? "";
   }
 
