@@ -18,6 +18,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from benchmarks import _record
 from unrolled.languagegame import Policy, envs, ppo
 from unrolled.sbml.models import PAPER
 
@@ -37,15 +38,18 @@ def stepping(env: Any, steps: int) -> float:
     return env.batch * steps / (time.perf_counter() - began)
 
 
-def environments() -> None:
+def environments() -> dict[str, Any]:
+    made: dict[str, Any] = {}
     for env_id in envs.NATIVE:
-        ours = [stepping(envs.make(env_id, 256), 200) for _ in range(3)]
+        ours = median(stepping(envs.make(env_id, 256), 200) for _ in range(3))
         theirs = stepping(envs.make(env_id, 256, native=False), 10)
-        print(f"{env_id}, 256 at random: {median(ours):,.0f} steps/s; Gymnasium's in a loop {theirs:,.0f}")
+        made[env_id] = {"native": ours, "gymnasium": theirs}
+        print(f"{env_id}, 256 at random: {ours:,.0f} steps/s; Gymnasium's in a loop {theirs:,.0f}")
+    return made
 
 
-def acting() -> None:
-    obs = torch.randn(16, 4)
+def acting() -> dict[str, float]:
+    obs, made = torch.randn(16, 4), dict[str, float]()
     for name in (*PAPER, "linear", "mlp", "random:8"):
         policy = Policy.make("CartPole-v1", name)
         times: list[float] = []
@@ -54,7 +58,9 @@ def acting() -> None:
                 began = time.perf_counter()
                 policy(obs)
                 times.append(time.perf_counter() - began)
-        print(f"  {name}: {1e3 * median(times):.3f} ms for 16")
+        made[name] = 1e3 * median(times)
+        print(f"  {name}: {made[name]:.3f} ms for 16")
+    return made
 
 
 def ours(what: str, steps: int, preset: str, seed: int = 0) -> dict[str, Any]:
@@ -80,7 +86,7 @@ def theirs(what: str, steps: int, seed: int = 0) -> dict[str, Any] | None:
     return json.loads(made.stdout.strip().splitlines()[-1])
 
 
-def race(repeats: int, steps: int) -> None:
+def race(repeats: int, steps: int) -> dict[str, Any]:
     ours("tyson1999", 8192, "paper")
     lanes: dict[str, list[dict[str, Any]]] = {}
     for _ in range(repeats):
@@ -93,13 +99,19 @@ def race(repeats: int, steps: int) -> None:
         lanes.setdefault("ours, tyson1999, paper", []).append(ours("tyson1999", steps, "paper"))
         lanes.setdefault("ours, kholodenko2000, paper", []).append(ours("kholodenko2000", steps, "paper"))
         lanes.setdefault("ours, tyson1999, fast", []).append(ours("tyson1999", 4 * steps, "fast"))
-    us = lanes["ours, tyson1999, paper"]
+    us, told = lanes["ours, tyson1999, paper"], dict[str, Any]()
     for name, found in lanes.items():
         ratios = [median(a[key] / b[key] for a, b in zip(us, found)) for key in ("rate", "cpu_rate")]
+        told[name] = {
+            "steps_per_second": median(f["rate"] for f in found),
+            "per_cpu_second": median(f["cpu_rate"] for f in found),
+            "ours_over_it": ratios[0], "ours_over_it_per_cpu_second": ratios[1],
+        }  # fmt: skip
         print(
             f"  {name}: {median(f['rate'] for f in found):,.0f} steps/s, {median(f['cpu_rate'] for f in found):,.0f} per CPU second; "
             f"ours in the paper's setting is {ratios[0]:.2f} x ({ratios[1]:.2f} x per CPU second)"
         )
+    return told
 
 
 def curves(steps: int, seeds: int) -> None:
@@ -119,10 +131,14 @@ def curves(steps: int, seeds: int) -> None:
 def main(argv: Sequence[str]) -> None:
     torch.set_num_threads(1)
     print(f"one thread, load {os.getloadavg()[0]:.1f}")
-    environments()
-    acting()
+    stepped, acted = environments(), acting()
     small = "--small" in argv
-    race(1 if small else 3, 8192 if small else 24576)
+    found = race(1 if small else 3, 8192 if small else 16384)
+    if not small:
+        _record.write(
+            "game",
+            {"load": os.getloadavg()[0], "environments": stepped, "policy_ms_for_16": acted, "ppo": found},
+        )
     if "--curves" in argv:
         curves(98304, 3)
 
