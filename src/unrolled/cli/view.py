@@ -73,7 +73,11 @@ def main(argv: Sequence[str]) -> int:
         if options.open:
             webbrowser.open(where)
 
-    server.serve(root, host=options.host, port=options.port, token=options.token, ready=ready)
+    try:
+        server.serve(root, host=options.host, port=options.port, token=options.token, ready=ready)
+    except KeyboardInterrupt as stop:
+        if type(stop) is not KeyboardInterrupt:  # SIGTERM is told by the exit code; Ctrl-C is how this ends
+            raise
     return 0
 
 

@@ -30,8 +30,9 @@ class Watcher:
 
     def __init__(self, root: Path) -> None:
         self.looks = 0
+        self._over = False
         self._root = root
-        self._listeners: dict[asyncio.Queue[str], tuple[tuple[str, str], ...]] = {}
+        self._listeners: dict[asyncio.Queue[str | None], tuple[tuple[str, str], ...]] = {}
         self._task: asyncio.Task[None] | None = None
         self._rows: dict[str, str] = {}
         self._stamps: dict[tuple[str, str], dict[str, str]] = {}
@@ -47,19 +48,30 @@ class Watcher:
         Args:
             watched: (study, id) of the runs that the page shows.
         """
-        queue: asyncio.Queue[str] = asyncio.Queue(maxsize=256)
+        queue: asyncio.Queue[str | None] = asyncio.Queue(maxsize=256)
+        if self._over:
+            return
         self._listeners[queue] = watched
         if self._task is None or self._task.done():
             self._task = asyncio.create_task(self._watch())
         try:
             yield "retry: 2000\n\n"
-            while True:
+            while not self._over:
                 try:
-                    yield await asyncio.wait_for(queue.get(), BEAT)
+                    message = await asyncio.wait_for(queue.get(), BEAT)
                 except TimeoutError:
-                    yield ": still here\n\n"
+                    message = ": still here\n\n"
+                if message is not None:
+                    yield message
         finally:
             self._listeners.pop(queue, None)
+
+    def end(self) -> None:
+        """End every stream: the server is about to stop, and waits for its answers."""
+        self._over = True
+        for queue in self._listeners:
+            with contextlib.suppress(asyncio.QueueFull):
+                queue.put_nowait(None)
 
     async def close(self) -> None:
         """Stop watching."""

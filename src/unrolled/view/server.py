@@ -49,11 +49,16 @@ def app(
     Raises:
         ValueError: an address that other machines reach, and no token.
     """
-    view = _View(root.resolve())
+    return _guarded(_View(root.resolve()), host, port, token)
+
+
+def _guarded(view: "_View", host: str, port: int, token: str | None) -> safety.Guard:
     local = safety.is_local(host)
     if not local and not token:
         raise ValueError(f"{host} is reached from other machines: a token is needed")
-    return safety.Guard(view.starlette(), hosts=safety.LOCAL if local else None, token=token, port=port)
+    return safety.Guard(
+        view.starlette(), hosts={*safety.LOCAL, host.strip("[]")} if local else None, token=token, port=port
+    )
 
 
 def serve(
@@ -82,14 +87,23 @@ def serve(
         token = secrets.token_urlsafe(24)
     with contextlib.closing(_bind(host, port)) as listener:
         bound = listener.getsockname()[1]
-        made = app(root, host=host, port=bound, token=token)
+        view = _View(root.resolve())
+        made = _guarded(view, host, bound, token)
         config = uvicorn.Config(
             made, log_level="warning", access_log=False, server_header=False, date_header=False,
             ws="none", timeout_graceful_shutdown=1, timeout_keep_alive=30, limit_concurrency=256,
         )  # fmt: skip
         if ready is not None:
             ready(address(host, bound, token))
-        uvicorn.Server(config).run(sockets=[listener])
+        server = uvicorn.Server(config)
+        leave = server.handle_exit
+
+        def handle_exit(sig: int, frame: Any) -> None:
+            view.watcher.end()
+            leave(sig, frame)
+
+        server.handle_exit = handle_exit
+        server.run(sockets=[listener])
 
 
 def address(host: str, port: int, token: str | None) -> str:
