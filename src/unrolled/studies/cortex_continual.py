@@ -213,8 +213,7 @@ def chosen(config: Config, run: Run, arm: str, seed: int, kept: Images, classes:
     there = rate.rows(run, {"part": "end", "arm": arm, "seed": seed})
     if there:
         return there[0]["lr"]
-    x, labels = kept.scaled(), kept.labels
-    x = kept.scaled(kept.moments())
+    x, labels = kept.scaled(kept.moments()), kept.labels
     n, found = config.tuning, dict[float, float]()
     for lr in config.rates:
         try:
@@ -248,7 +247,7 @@ def claims(config: Config, run: Run) -> list[Claim]:
             Claim(
                 id, WANTED[id], paper="as good as backprop (open)", ours=below, spread=spread, status="reproduced" if below <= 1 else "direction only" if below <= 5 else "not reproduced",
                 note=f"test accuracy at the end, %: {said(name, field)}; one pass of {config.images:,}, one image at a time; reproduced: 1 point or less below; direction only: 5",
-                source="issue of continual learning; nothing is published", **shared,
+                source="nothing is published", **shared,
             )
         )  # fmt: skip
     lost, spread = rate.mean(of("tasks", "local rule", "forgotten"))

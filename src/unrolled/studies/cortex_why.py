@@ -64,7 +64,7 @@ class Config:
     """units of each of two hidden layers"""
     steps: int = 200
     batch: int = 64
-    lr: float = 0.05
+    lr: float = 0.02
     gain: float = 0.1
     beta: float = 0.1
     probes: int = 4
@@ -154,16 +154,22 @@ def alignment(config: Config, run: Run, feedback: str, seed: int, batches: Shuff
     every = max(1, config.steps // max(1, config.probes - 1))
     held = batches(10**6)  # of another epoch
     for step in range(config.steps + 1):
-        if step % every == 0 or step == config.steps:
-            one = align(net, held, beta=config.beta, sweeps=100, nudged=100, tol=1e-6)
-            layers = {f"cosine_{k}": float(v) for k, v in enumerate(one["cosine"])}
-            short = align(net, held, beta=config.beta)["cosine"]
-            run.log(
-                part="alignment", feedback=feedback, seed=seed, step=step, lowest=min(layers.values()), few=float(short.min()),
-                feedforward=float(one["feedforward"].min()), **layers,
-            )  # fmt: skip
-        if step < config.steps:
-            memory.apply(net, changes(net, *batches(step), beta=config.beta).changes, factor(config, step))
+        try:
+            if (step % every == 0 and config.steps - step >= every) or step == config.steps:
+                one = align(net, held, beta=config.beta, sweeps=100, nudged=100, tol=1e-6)
+                layers = {f"cosine_{k}": float(v) for k, v in enumerate(one["cosine"])}
+                short = align(net, held, beta=config.beta)["cosine"]
+                run.log(
+                    part="alignment", feedback=feedback, seed=seed, step=step, lowest=min(layers.values()), few=float(short.min()),
+                    feedforward=float(one["feedforward"].min()), **layers,
+                )  # fmt: skip
+            if step < config.steps:
+                memory.apply(
+                    net, changes(net, *batches(step), beta=config.beta).changes, factor(config, step)
+                )
+        except (ValueError, NotSettling) as reason:
+            run.log(part="ran away", feedback=feedback, seed=seed, step=step, why=type(reason).__name__)
+            break
 
 
 # -- settling and curvature
@@ -362,9 +368,8 @@ def claims(config: Config, run: Run) -> list[Claim]:
         verdict: Any = "not reproduced" if math.isnan(ours) else status
         made.append(Claim(id, WANTED[id], paper=paper, ours=ours, spread=spread, unit=unit, status=verdict, note=note, **shared))  # fmt: skip
 
-    def looks(feedback: str, step: int | None = None) -> list[list[dict[str, Any]]]:
+    def looks(feedback: str) -> list[list[dict[str, Any]]]:
         found = rate.rows(run, {"part": "alignment", "feedback": feedback})
-        found = [r for r in found if step is None or r["step"] == step]
         return [[r for r in found if r["seed"] == s] for s in sorted({r["seed"] for r in found})]
 
     lowest = [min(r["lowest"] for r in mine) for mine in looks("symmetric")]
@@ -372,11 +377,12 @@ def claims(config: Config, run: Run) -> list[Claim]:
     judged("alignment", ">= 0.999", lowest, "reproduced" if min(lowest) >= 0.999 else "direction only" if min(lowest) > 0.9 else "not reproduced",
            note=f"settled to 1e-6, centered, beta {config.beta:g}, gain {config.gain:g}; with the few sweeps it learns by, at least {few:.4f}; every seed at 0.999 or more: reproduced")  # fmt: skip
     for id, feedback in (("learned", "learned"), ("random", "random")):
-        cosines = [mine[-1]["lowest"] for mine in looks(feedback, config.steps)]
+        cosines = [mine[-1]["lowest"] for mine in looks(feedback)]
+        gone = [r["step"] for r in rate.rows(run, {"part": "ran away", "feedback": feedback})]
         ours = rate.mean(cosines)[0]
         good = ours < 0.9 if id == "random" else ours >= 0.9
         judged(id, "below symmetric" if id == "random" else "near 1", cosines, "reproduced" if good else "direction only" if ours > 0 else "not reproduced",
-               note=f"reproduced: {'below' if id == 'random' else 'at least'} 0.9; after {config.steps} batches")  # fmt: skip
+               note=f"reproduced: {'below' if id == 'random' else 'at least'} 0.9; after {config.steps} batches" + (f"; at the last look before it ran away at batch {', '.join(map(str, gone))}" if gone else ""))  # fmt: skip
     near = [r for r in rate.rows(run, {"part": "settling"}) if r["rate"] == r["rate"] and r["radius"] > 1e-3]
     apart = [r["rate"] / r["radius"] for r in near]
     judged("settling", "1", apart, "reproduced" if all(abs(a - 1) < 0.15 for a in apart) else "direction only",
@@ -395,8 +401,8 @@ def claims(config: Config, run: Run) -> list[Claim]:
         f"{n} {rate.mean([r['tax'] for r in rate.rows(run, {'part': 'curvature', 'rule': n, 'step': config.steps})])[0]:.3g}"
         for n in RULES
     )
-    judged("curvature", "unknown (an open question): 1 would be the same tax", taxes, "reproduced" if abs(ours - 1) <= 0.1 else "direction only",
-           note=f"penalty / gain at the trained weights, all updates of backprop's length x 0.02: {detail}; feed-forward loss; within 10 % of 1: the same")  # fmt: skip
+    judged("curvature", "unknown (an open question): 1 would be the same tax", taxes, "reproduced" if all(abs(t - 1) <= 0.1 for t in taxes) else "direction only" if 0.5 < ours < 2 else "not reproduced",
+           note=f"penalty / gain at the trained weights, all updates of backprop's length x 0.02: {detail}; feed-forward loss; every seed within 10 % of 1: reproduced; half to twice: direction only")  # fmt: skip
 
     def right(lesion: str, level: float) -> list[float]:
         rows = rate.rows(run, {"part": "lesion", "lesion": lesion, "level": level})
@@ -450,7 +456,7 @@ def figures(run: Run) -> dict[str, tuple[Any, str]]:
         ax.axhline(0, color="#1c1e21", lw=0.6)
         ax.set(title=f"{feedback} feedback", xlabel="batches", ylim=(-0.25, 1.05))
     axes(figure.axes[0]).set_ylabel("cosine with the gradient")
-    axes(figure.axes[-1]).legend(frameon=False, fontsize=8, loc="lower right")
+    axes(figure.axes[0]).legend(frameon=False, fontsize=8, loc="lower left")
     made["alignment"] = figure, "How each layer's change points down the loss, over training; the settled network's exact gradient, mean over seeds."  # fmt: skip
 
     figure = Figure(figsize=(8.4, 3.0), layout="constrained")
