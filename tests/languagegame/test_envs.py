@@ -120,3 +120,46 @@ def test_an_unknown_environment_is_named_with_those_there_are():
             ask("CartPoles-v1")
     with pytest.raises(ValueError, match="at least one environment"):
         envs.make("CartPole-v1", 0)
+
+
+@pytest.mark.parametrize(
+    ("module", "env_id", "observations", "actions", "discrete"),
+    [
+        ("mujoco", "Reacher-v5", 10, 2, False),
+        ("mujoco", "Hopper-v5", 11, 3, False),
+        ("ale_py", "ALE/BankHeist-v5", 128, 18, True),
+    ],
+)
+def test_environments_of_gymnasium(module, env_id, observations, actions, discrete):
+    pytest.importorskip(module, reason="an extra of its own")
+    about = envs.spec(env_id)
+    assert (about.observations, about.actions, about.discrete) == (observations, actions, discrete)
+    env = envs.make(env_id, 2, seed=0)
+    assert env.reset().shape == (2, observations)
+    chosen = [0, 1] if discrete else np.zeros((2, actions), dtype=np.float32)
+    made = env.step(chosen)
+    assert made.obs.dtype == np.float32
+    assert np.isfinite(made.obs).all()
+    with pytest.raises(ValueError, match="keeps its state outside"):
+        env.save()
+    env.close()
+
+
+def test_a_missing_environment_of_an_extra_says_which(monkeypatch):
+    import sys
+
+    monkeypatch.setitem(sys.modules, "ale_py", None)
+    with pytest.raises(ImportError, match="atari"):
+        envs.make("ALE/KungFuMaster-v5")
+
+
+@pytest.mark.parametrize(
+    ("env_id", "package"),
+    [("PointMaze_UMaze-v3", "gymnasium-robotics"), ("dm_control/finger-spin-v0", "shimmy")],
+)
+def test_mazes_and_the_like_say_whose_they_are(monkeypatch, env_id, package):
+    import sys
+
+    monkeypatch.setitem(sys.modules, package.replace("-", "_"), None)
+    with pytest.raises(ImportError, match=f"is an environment of {package}: pip install {package}"):
+        envs.make(env_id)

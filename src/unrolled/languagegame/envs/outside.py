@@ -1,12 +1,17 @@
 """Gymnasium's environments as a batch: MuJoCo, Atari by its memory, and whatever else is registered."""
 
 import contextlib
+import importlib
+import warnings
 from typing import Any
 
 import numpy as np
 
 from unrolled.core import require
 from unrolled.languagegame.envs.batch import Array, Spec, Step
+
+ELSEWHERE = {"PointMaze": "gymnasium_robotics", "AntMaze": "gymnasium_robotics", "dm_control/": "shimmy"}
+"""Environments that packages of their own register: how their names begin -> the module."""
 
 
 class Outside:
@@ -89,6 +94,17 @@ def make(env_id: str, **options: Any) -> Any:
         with contextlib.suppress(Exception):
             gymnasium.register_envs(ale)
         options = {"obs_type": "ram", **options}
+    module = next((module for start, module in ELSEWHERE.items() if env_id.startswith(start)), None)
+    if module is not None:
+        try:
+            with warnings.catch_warnings(), contextlib.suppress(gymnasium.error.Error):
+                warnings.simplefilter("ignore")
+                gymnasium.register_envs(importlib.import_module(module))
+        except ImportError as error:
+            package = module.replace("_", "-")
+            raise ImportError(
+                f"{env_id} is an environment of {package}: pip install {package} ({error})"
+            ) from error
     try:
         return gymnasium.make(env_id, **options)
     except gymnasium.error.DependencyNotInstalled as error:
