@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from unrolled.core import check_system, rollout
-from unrolled.cortex.rate import Net, NotSettling, Nudged, naive, nudge, settle
+from unrolled.cortex.rate import Momentum, Net, NotSettling, Nudged, learn, naive, nudge, settle
 
 
 @pytest.mark.parametrize("pool_by", ["max", "mean"])
@@ -119,3 +119,15 @@ def test_a_network_of_one_layer_has_settled_at_once():
     found = settle(Net(3, [2]), torch.ones(2, 3))
     assert found.stop.reason == "settled"
     assert found.sweeps == 0
+
+
+def test_two_sweeps_are_enough_to_see_a_network_run_away(nets):
+    """Learning makes a fixed number of sweeps; a change that doubles in them is no settling, and nothing is learned."""
+    net, batch = nets.dense(activation="linear", output="linear", gain=8.0), nets.patterns()
+    memory, before = Momentum(net, 0.1), net.paths[0].weight.clone()
+    with pytest.raises(NotSettling, match=r"after 2 sweeps (hidden1|output) changes .* lower gain \(now 8\)"):
+        learn(net, batch[0], batch[1], memory)
+    assert torch.equal(net.paths[0].weight, before)
+    calm = settle(nets.dense(gain=0.1), batch[0], sweeps=6, tol=None)
+    assert len(calm.residuals) == 6
+    assert calm.residuals[5] < 1e-3 * calm.residuals[0]

@@ -20,6 +20,12 @@ ROUNDING = 1e-2
 """Part of the first change below which growth is not judged: it is that of rounding errors."""
 
 
+FEW = 8
+"""Samples that are watched when nothing is to stop early."""
+RUNAWAY = 2.0
+"""Growth of the change from one sweep to the next at which a phase of fixed length is given up."""
+
+
 class NotSettling(RuntimeError):
     """A network that moves away from any fixed point.
 
@@ -47,7 +53,7 @@ class Settled:
         nets: their net inputs.
         winners: of each path's max pools; None where there is none.
         sweeps: made, the feed-forward start not counted.
-        residuals: largest change of an activity in each sweep.
+        residuals: largest change of an activity in each sweep; of the first eight samples when no `tol` was given.
         stop: `"settled"`, or `"steps"` when the last change was still above the tolerance.
     """
 
@@ -85,13 +91,13 @@ def settle(
         net: the network.
         images: `[batch, *shape]`.
         sweeps: at most.
-        tol: settled when no activity changed by more in a sweep; None never looks, and makes `sweeps` sweeps.
+        tol: settled when no activity changed by more in a sweep; None makes `sweeps` sweeps, and looks at eight samples alone.
         anderson: how many earlier sweeps to extrapolate from (Anderson acceleration); each costs a network state of
             memory, and pays for gains that settle slowly. 0 for none.
         state: where to start instead.
 
     Raises:
-        NotSettling: the change grows sweep after sweep, or is not finite.
+        NotSettling: the change grows sweep after sweep, doubles in the last of a fixed number, or is not finite.
         ValueError: images that the network does not take.
 
     Example:
@@ -146,6 +152,7 @@ def settle(
         if memory is not None and reason == "steps" and made < sweeps:
             ys = memory.next(ys, before)
             heard[1:] = _heard(net, x, ys, winners)[1:]
+    watch.finish(made)
     if not made:
         reason = "settled"
     return Settled(x, ys, nets, winners, made, watch.residuals, Stop(reason, made))
@@ -265,41 +272,64 @@ def output(net: Net, n: Tensor, y: Tensor, nudged: Nudged | None) -> Tensor:
 
 
 class _Watch:
-    """How much each layer changes per sweep, and whether that ends."""
+    """How much each layer changes per sweep, and whether that ends.
+
+    Without a tolerance it looks at a few samples and waits for the end with its verdict: next to no cost, and no wait for
+    the device between sweeps.
+    """
 
     def __init__(self, net: Net, tol: float | None, *, relative: bool = False) -> None:
         self.net, self.tol, self.relative = net, tol, relative
         self.residuals: list[float] = []
         self._seen: dict[int, Tensor] = {}
+        self._rows: list[Tensor] = []
 
     def see(self, k: int, old: Tensor, new: Tensor) -> None:
         if self.tol is None:
-            return
+            if self.relative:
+                return
+            old, new = old[:FEW], new[:FEW]
         change = (new - old).abs().amax()
         if self.relative:
             change = change / new.abs().amax().clamp_min(torch.finfo(new.dtype).tiny)
         self._seen[k] = torch.maximum(change, self._seen[k]) if k in self._seen else change
 
     def judge(self, made: int) -> str:
-        if self.tol is None or not self._seen:
+        """After a sweep: `"settled"` or `"steps"`."""
+        if not self._seen:
             return "steps"
-        each = torch.stack([self._seen[k] for k in sorted(self._seen)]).tolist()
-        names = [self.net.names[k] for k in sorted(self._seen)]
+        row = torch.stack([self._seen[k] for k in sorted(self._seen)])
         self._seen = {}
+        if self.tol is None:
+            self._rows.append(row)
+            return "steps"
+        return self._weigh(row.tolist(), made, PATIENCE)
+
+    def finish(self, made: int) -> None:
+        """After the last sweep without a tolerance: a change that has more than doubled from sweep to sweep runs away."""
+        for i, row in enumerate(torch.stack(self._rows).tolist() if self._rows else []):
+            self._weigh(row, i + 1, PATIENCE)
+        last = self.residuals[-2:]
+        if self.tol is None and len(last) == 2 and last[1] > RUNAWAY * last[0] > 0:
+            self._give_up(last[1] / last[0], made)
+
+    def _weigh(self, each: list[float], made: int, patience: int) -> str:
         worst = max(each, key=lambda x: math.inf if math.isnan(x) else x)
         self.residuals.append(worst)
-        layer = names[each.index(worst)]
+        self._layer = self.net.names[each.index(worst)]
         if not math.isfinite(worst):
-            raise NotSettling(layer, math.inf, made, self.net.gain)
-        if worst <= self.tol:
+            self._give_up(math.inf, made)
+        if self.tol is not None and worst <= self.tol:
             return "settled"
-        last = self.residuals[-PATIENCE - 1 :]
+        last = self.residuals[-patience - 1 :]
         if worst < ROUNDING * self.residuals[0]:
             return "steps"
-        if len(last) > PATIENCE and all(b >= a for a, b in itertools.pairwise(last)):
-            radius = (last[-1] / last[0]) ** (1 / PATIENCE)
-            raise NotSettling(layer, radius, made, self.net.gain)
+        if len(last) > patience and all(b >= a for a, b in itertools.pairwise(last)):
+            self._give_up((last[-1] / last[0]) ** (1 / patience), made)
         return "steps"
+
+    def _give_up(self, radius: float, made: int) -> None:
+        raise NotSettling(self._layer, radius, made, self.net.gain)
 
 
 def _heard(net: Net, x: Tensor, ys: list[Tensor], winners: list[Tensor | None]) -> list[Tensor]:
