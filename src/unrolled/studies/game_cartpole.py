@@ -90,7 +90,7 @@ def show(config: Config, run: Run) -> None:
         "talk", "talk", title=f"Talk to {config.network}", unit="", data={
             "about": f"{config.network}, frozen, between two linear interfaces that have learned to balance a pole: what you say "
             "becomes a moment of that game, and its own dynamics answer.",
-            "examples": ["stay balanced", "lean to the left", "hold still"], "model": "policy.safetensors",
+            "examples": ["stay balanced", "lean to the left", "hold still"], "model": "policy.safetensors", "wide": True, "order": -1,
         },
     )  # fmt: skip
     env = envs.make(ENV, 1, seed=config.seed)
@@ -101,14 +101,20 @@ def show(config: Config, run: Run) -> None:
         obs = env.step(policy.choose(made["logits"]).numpy()).obs
     moving = [i for i, name in enumerate(policy.species) if float(torch.stack(seen)[:, i].std()) > 0]
     run.save_exhibit(
-        "concentrations", "lines", title=f"{config.network} at the pole", t=list(range(200)), caption="What the encoder makes of each moment "
+        "concentrations", "lines", title=f"{config.network} at the pole", unit="moment", t=list(range(200)), caption="What the encoder makes of each moment "
         "of an episode: concentrations in standard deviations from the network's own mean.",
         arrays={policy.species[i]: torch.stack(seen)[:, i] for i in moving},
     )  # fmt: skip
+    if len(moving) > 1:
+        x, y = moving[-2:]
+        run.save_exhibit(
+            "phase", "phase", title="Where the moments take it", unit="moment", t=list(range(200)), arrays={"x": torch.stack(seen)[:, x], "y": torch.stack(seen)[:, y]},
+            data={"xlabel": policy.species[x], "ylabel": policy.species[y]}, caption="The same episode in the plane of two species.",
+        )  # fmt: skip
     with contextlib.suppress(ImportError):
         made = film(policy, steps=200, every=8)
         run.save_exhibit(
-            "film", "frames", title="The pole", caption="An episode of the trained network.", t=[8 * k for k in range(len(made.frames))],
+            "film", "frames", title="The pole", caption="An episode of the trained network.", unit="moment", t=[8 * k for k in range(len(made.frames))],
             arrays={"pole": torch.from_numpy(made.frames[:, 100:340:3, ::3].copy())},
         )  # fmt: skip
 

@@ -104,7 +104,7 @@ def study(config: Config, run: Run) -> list[Claim]:
     about = f"{network}, frozen; it has learned to {', '.join(named(n).activity for n in trained)}. Nothing it hears changes it."
     run.save_exhibit(
         "talk", "talk", title=f"Talk to {network}", caption="A sentence goes in, the network acts, a sentence comes back.", unit="",
-        data={"about": about, "examples": [SAID[n] for n in trained], "model": f"policy-{next(iter(trained))}.safetensors"}, arrays={},
+        data={"about": about, "examples": [SAID[n] for n in trained], "model": f"policy-{next(iter(trained))}.safetensors", "wide": True}, arrays={},
     )  # fmt: skip
     return judged(config, run, rates, same)
 

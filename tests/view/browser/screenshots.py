@@ -48,7 +48,7 @@ def made(system: str, root: Path) -> tuple[Path, str, list[str]]:
     if system == "latent":
         return fixtures.study("latent-superposition", root), "unit=thought&t=2", ["frontier"]
     if system == "languagegame":
-        return fixtures.study("game-cartpole", root, steps=60_000, wide=()), "unit=step&t=40", ["talk"]
+        return fixtures.study("game-cartpole", root, steps=60_000, wide=()), "unit=moment&t=40", ["talk"]
     raise SystemExit(f"no system {system!r}; there are {', '.join(SYSTEMS)}")
 
 
@@ -78,7 +78,6 @@ def main(wanted: list[str]) -> None:
                     talk = page.locator("section[data-kind=talk]")
                     talk.locator("button.panel-name").first.click()
                     talk.locator(".talk-panel canvas").first.wait_for(timeout=60_000)
-                    talk.evaluate("node => node.scrollIntoView()")
                 page.wait_for_timeout(1200)
                 file = IMAGES / f"view-{system}.png"
                 page.screenshot(path=file)
