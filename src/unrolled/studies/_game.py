@@ -35,9 +35,6 @@ CHANGES: dict[str, dict[str, Any]] = {
 }
 """Settings by environment that go with the presets of our own; the paper uses the same for all."""
 
-LEAST: dict[str, float] = {"CartPole-v1": 0.0, "Acrobot-v1": -500.0, "Pendulum-v1": -1700.0}
-"""Scores below which nothing is lost any more: where the axis of a figure may begin."""
-
 
 def learn(
     run: Run, env_id: str, system: str, seed: int, *, steps: int, preset: str, mode: Any = "field"
