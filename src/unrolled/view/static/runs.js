@@ -29,7 +29,7 @@ export function runsList(root, { link, onOpen, onCompare, onFilter }) {
   function set(given) {
     rows = given;
     for (const row of rows) {
-      row.words = [row.study, row.id, row.state, row.preset, row.system, row.hash, `seed ${row.seed ?? ""}`, row.phase].join(" ").toLowerCase();
+      row.words = [row.study, row.id, row.state, row.preset, row.system, row.hash, `seed=${row.seed ?? ""}`, row.phase].join(" ").toLowerCase();
     }
     options();
     const keys = new Set(rows.map(key));
