@@ -84,6 +84,8 @@ class Method(nn.Module):
     markers: ClassVar[bool] = True
     trains: ClassVar[bool] = True
     sequential: ClassVar[bool] = True
+    needs_steps: ClassVar[bool] = False
+    """Whether its training is made from a problem's steps, so that a problem without any is refused."""
     training_only: ClassVar[tuple[str, ...]] = ()
     """Names of sub-modules that only the loss uses; they are not saved."""
 

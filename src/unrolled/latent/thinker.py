@@ -78,6 +78,11 @@ class Thinker(nn.Module):
             raise ValueError(
                 "a Thinker without a tokenizer takes Examples of token ids; pass a tokenizer to use problems as text"
             )
+        if self.method.needs_steps and not problem.steps:
+            raise ValueError(
+                f"the problem {problem.question[:40]!r} has no steps, from which {self.method.name} is trained: mend or drop that line of the "
+                "data, or use a method that needs none (no_cot, hrpo)"
+            )
         return self.method.example(self.text, problem, stage, rng)
 
     def loss(

@@ -28,6 +28,7 @@ class Coconut(Method):
     """
 
     name, paper = "coconut", "2412.06769"
+    needs_steps = True
     cell = Cell("backbone", "internal: hidden state", "compressed: traces", "post-training: explicit supervision",
                 ("reasoning", "planning"))  # fmt: skip
 

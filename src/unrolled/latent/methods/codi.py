@@ -32,6 +32,7 @@ class CODI(Method):
     """
 
     name, paper = "codi", "2502.21074"
+    needs_steps = True
     cell = Cell(
         "backbone", "external: reasoning priors", "compressed: traces", "post-training: implicit supervision"
     )

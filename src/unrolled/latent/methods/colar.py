@@ -51,6 +51,7 @@ class CoLaR(Method):
     """
 
     name, paper = "colar", "2505.16552"
+    needs_steps = True
     cell = Cell(
         "component: generation",
         "learnable: compression",

@@ -15,6 +15,7 @@ class CoT(Method):
     """
 
     name, paper = "cot", "2201.11903"
+    needs_steps = True
     cell = Cell("none", "explicit: tokens", "none", "post-training: explicit supervision")
     markers = False
 

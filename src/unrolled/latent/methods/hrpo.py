@@ -7,7 +7,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from unrolled.latent.backbone import Backbone
-from unrolled.latent.protocol import Cell, Method, exact
+from unrolled.latent.protocol import Cell, Method, Thoughtless, exact
 from unrolled.latent.tasks.problem import Problem
 
 
@@ -78,6 +78,9 @@ class HRPO(Method):
     def draw(self, backbone: Backbone, hidden: Tensor, step: int, rng: torch.Generator | None) -> Tensor:
         """A token for each row."""
         p = (exact(backbone.head(hidden.detach())) / self.temperature).softmax(-1)
+        broken = ~p.isfinite().all(-1)
+        if bool(broken.any()):
+            raise Thoughtless(step + 1, broken.nonzero().flatten().tolist())
         return torch.multinomial(p, 1, generator=rng).squeeze(-1)
 
     def replay(self, backbone: Backbone, hidden: Tensor, step: int, choice: Tensor) -> tuple[Tensor, Tensor]:

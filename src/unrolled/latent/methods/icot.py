@@ -25,6 +25,7 @@ class ICoT(Method):
     """
 
     name, paper = "icot", "2405.14838"
+    needs_steps = True
     cell = Cell(
         "backbone", "internal: hidden state", "compressed: traces", "post-training: implicit supervision"
     )

@@ -5,7 +5,7 @@ from torch import Tensor, nn
 
 from unrolled.latent.backbone import Backbone, Stream, read
 from unrolled.latent.methods.coconut import Coconut
-from unrolled.latent.protocol import Cell, Thinking
+from unrolled.latent.protocol import Cell, Thinking, check_finite
 
 
 class Pause(Coconut):
@@ -35,6 +35,7 @@ class Pause(Coconut):
         """All pauses in one pass; none is left unread."""
         longest = int(counts.max())
         made = [self.thought(backbone, stream.hidden, step) for step in range(longest)]
+        check_finite(made, counts)
         if longest:
             there = torch.arange(longest, device=counts.device) < counts[:, None]
             _, stream = read(backbone, stream, torch.stack(made, 1), there)
