@@ -244,7 +244,7 @@ def need(run: Run, arm: str, **common: Any) -> list[Claim]:
         made.append(Claim(
             f"{arm}-{control}", f"the answers of {arm} need its thoughts: share right with thoughts {control}", ours=mean, spread=spread,
             seeds=len(changed), status="reproduced" if hurt else "not reproduced", source="2412.06769; 2512.21711 finds thoughts largely inert",
-            note=f"untouched {summarize(whole)[0]:.3f}; McNemar p {listed(p, 4)}; holds where p < .01 on every seed", **common,
+            note=f"untouched {summarize(whole)[0]:.3f}; {tested(p)}; holds where p < .01 on every seed", **common,
         ))  # fmt: skip
     return made
 
@@ -269,6 +269,16 @@ def listed(values: Sequence[float], digits: int = 3) -> str:
         '0.50, 1.00'
     """
     return ", ".join(f"{value:.{digits}f}" for value in values)
+
+
+def tested(p: Sequence[float]) -> str:
+    """McNemar's p of each seed, for a note.
+
+    Example:
+        >>> tested([0.25, 1e-9])
+        'McNemar p 0.2500, < 0.0001'
+    """
+    return "McNemar p " + ", ".join(f"{value:.4f}" if value >= 1e-4 else "< 0.0001" for value in p)
 
 
 def chain(count: int, *, seed: int, ops: tuple[int, int], modulus: int) -> list[Problem]:
