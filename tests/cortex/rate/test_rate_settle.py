@@ -131,3 +131,13 @@ def test_two_sweeps_are_enough_to_see_a_network_run_away(nets):
     calm = settle(nets.dense(gain=0.1), batch[0], sweeps=6, tol=None)
     assert len(calm.residuals) == 6
     assert calm.residuals[5] < 1e-3 * calm.residuals[0]
+
+
+@pytest.mark.parametrize("tol", [None, 1e-6])
+def test_a_silent_network_has_settled(tol):
+    net = Net(3, [4, 4, 2], rng=0)
+    for path in net.paths:
+        path.put(lambda name, value: value.abs().neg())  # no unit of relu ever speaks
+    found = settle(net, torch.ones(2, 3), sweeps=9, tol=tol)
+    assert found.residuals[-1] == 0
+    assert not bool(found.ys[0].any())

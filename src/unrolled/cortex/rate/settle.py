@@ -322,9 +322,9 @@ class _Watch:
         if self.tol is not None and worst <= self.tol:
             return "settled"
         last = self.residuals[-patience - 1 :]
-        if worst < ROUNDING * self.residuals[0]:
+        if worst <= ROUNDING * self.residuals[0]:
             return "steps"
-        if len(last) > patience and all(b >= a for a, b in itertools.pairwise(last)):
+        if len(last) > patience and last[0] > 0 and all(b >= a for a, b in itertools.pairwise(last)):
             self._give_up((last[-1] / last[0]) ** (1 / patience), made)
         return "steps"
 
