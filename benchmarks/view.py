@@ -1,9 +1,11 @@
 """The view at real sizes: 10 million recorded values under the scrubber, a folder of 1,000 runs, in a headless Chromium.
 
-Peers: for a window of 10 million values, loading the whole file and thinning it there; for the list, opening each run.
+Peers: for a window of the 10 million values, loading the file or taking safetensors' own slice, and thinning that; for the list,
+opening each run.
 """
 
 import json
+import os
 import shutil
 import socket
 import tempfile
@@ -17,6 +19,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from benchmarks import _record
 from unrolled.core import Trajectory
 from unrolled.runs import Run
 from unrolled.view import folders
@@ -91,33 +94,48 @@ def serve(root: Path) -> str:
     return f"http://127.0.0.1:{port}/"
 
 
-def windows(run: Run) -> None:
+def windows(run: Run) -> dict[str, float]:
     """One screen of a recording: ours against loading the file, interleaved."""
+    from safetensors import safe_open
     from safetensors.numpy import load_file
 
-    root = run.path.parent.parent
+    root, path = run.path.parent.parent, run.path / "trajectory.safetensors"
     file = File.open(root, run.study, run.id, "trajectory.safetensors")
     start = time.perf_counter()
     file.part("records/x", points=2000)
     first = time.perf_counter() - start
 
-    def whole() -> np.ndarray:
-        x = load_file(run.path / "trajectory.safetensors")["records/x"]
+    def thin(x: np.ndarray) -> np.ndarray:
         buckets = x.reshape(1000, -1)
         return np.stack((buckets.min(1), buckets.max(1)), 1)
 
+    def whole(a: int) -> np.ndarray:
+        return thin(load_file(path)["records/x"][a : a + 1_000_000])
+
+    def sliced(a: int) -> np.ndarray:
+        with safe_open(path, framework="np") as opened:
+            return thin(opened.get_slice("records/x")[a : a + 1_000_000])
+
     rng = np.random.default_rng(0)
-    ours, theirs = [], []
-    for _ in range(7):
+    ours, wholes, slices = [], [], []
+    for _ in range(9):
         a = int(rng.integers(0, 9_000_000))
         ours.append(timed(lambda a=a: file.part("records/x", a, a + 1_000_000, 2000), 1))
-        theirs.append(timed(whole, 1))
-    ratio = median(t / o for t, o in zip(theirs, ours))
+        wholes.append(timed(lambda a=a: whole(a), 1))
+        slices.append(timed(lambda a=a: sliced(a), 1))
+    over_whole = median(t / o for t, o in zip(wholes, ours))
+    over_slice = median(t / o for t, o in zip(slices, ours))
     print(f"first look at 10,000,000 values: {1e3 * first:.0f} ms, once per file")
-    print(f"a window of 1,000,000 of them in 2,000 points: {1e3 * median(ours):.2f} ms, {ratio:.0f} x faster than loading the file")  # fmt: skip
+    print(f"a window of 1,000,000 of them in 2,000 points: {1e3 * median(ours):.2f} ms; loading the file {over_whole:.0f} x as long, safetensors' own slice {over_slice:.0f} x")  # fmt: skip
+    return {
+        "first_look_s": first,
+        "window_s": median(ours),
+        "over_whole_file": over_whole,
+        "over_slice": over_slice,
+    }
 
 
-def listing(root: Path) -> None:
+def listing(root: Path) -> dict[str, float]:
     start = time.perf_counter()
     folders.runs(root)
     cold = time.perf_counter() - start
@@ -132,19 +150,21 @@ def listing(root: Path) -> None:
     print(
         f"list of 1,000 runs: {cold:.2f} s the first time, {1e3 * median(warm):.0f} ms after; opening each: {ratio:.1f} x as long"
     )
+    return {"list_first_s": cold, "list_s": median(warm), "list_over_opening_each": ratio}
 
 
-def browser(root: Path, wide: Run, tall: Run) -> None:
+def browser(root: Path, wide: Run, tall: Run) -> dict[str, Any]:
     try:
         from playwright.sync_api import sync_playwright
     except ImportError:
         print("in the browser: not measured, playwright is not installed")
-        return
+        return {}
     chromium = shutil.which("chromium") or shutil.which("google-chrome")
     if chromium is None:
         print("in the browser: not measured, there is no Chromium")
-        return
+        return {}
     address = serve(root)
+    found: dict[str, Any] = {}
     with sync_playwright() as playwright:
         opened = playwright.chromium.launch(executable_path=chromium, args=["--no-sandbox"])
         page = opened.new_page(viewport={"width": 1440, "height": 900})
@@ -159,6 +179,7 @@ def browser(root: Path, wide: Run, tall: Run) -> None:
         print(
             f"page with 1,000 runs: {seconds[0]:.2f} s the first time, {median(seconds):.2f} s median, to the drawn list"
         )
+        found |= {"page_first_s": seconds[0], "page_s": median(seconds)}
         for name, run in (("10,000 cycles x 1,000 units", wide), ("10,000,000 steps of one value", tall)):
             page.goto("about:blank")
             page.goto(f"{address}#run={run.study}/{run.id}")
@@ -167,17 +188,25 @@ def browser(root: Path, wide: Run, tall: Run) -> None:
             gaps = sorted(page.evaluate(SCRUB, 5)[1:])
             rate, slow = 1000 * len(gaps) / sum(gaps), gaps[int(0.95 * len(gaps))]
             print(f"scrubbing {name}: {rate:.0f} frames/s, 95 % of frames within {slow:.0f} ms")
+            found[name] = {"frames_per_s": rate, "frame_95_ms": slow}
         opened.close()
+    return found
 
 
 def main(argv: Sequence[str]) -> None:
     with tempfile.TemporaryDirectory() as folder:
         root = Path(folder) / "runs"
         thousand(root)
-        listing(root)
+        load = os.getloadavg()[0]  # of others: they share the cores with what is measured
+        found = listing(root)
         tall = long(root)
-        windows(tall)
-        browser(root, recorded(root), tall)
+        found |= windows(tall)
+        found |= browser(root, recorded(root), tall)
+    print(
+        f"{os.cpu_count()} cores, load average {load:.1f} at the start and {os.getloadavg()[0]:.1f} at the end"
+    )
+    if "--no-record" not in argv:
+        _record.write("view", {"load": load, **found})
 
 
 if __name__ == "__main__":
