@@ -73,6 +73,15 @@ def test_without_steps_rows_are_counted(root, folder):
     assert told(series.read(root, "toy", "one")) == {("loss",): ([0.0, 1.0], [1.0, 2.0])}
 
 
+def test_rows_without_a_step_among_others_are_told_besides(root, folder):
+    write(
+        folder, {"corpus": 300}, {"step": 0, "loss": 1.0}, {"step": 5, "loss": 0.5}, {"done": 1, "loss": 0.1}
+    )
+    table = series.read(root, "toy", "one")
+    assert told(table) == {("loss",): ([0.0, 5.0], [1.0, 0.5])}
+    assert table.once == {"corpus": 300.0, "done": 1.0, "loss": 0.1}
+
+
 def test_a_text_with_many_values_splits_nothing_and_is_named(root, folder):
     write(folder, *({"step": i, "loss": 1.0, "question": f"q{i}"} for i in range(100)))
     table = series.read(root, "toy", "one")

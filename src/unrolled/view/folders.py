@@ -217,11 +217,12 @@ def metrics(root: Path, study: str, id: str) -> dict[str, Any]:
     return {
         "kind": "metrics",
         "title": "metrics",
-        "caption": "; ".join(table.notes),
+        "caption": "; ".join([*_once(table.once), *table.notes]),
         "unit": "step",
         "t": _spell(steps) if len(steps) else None,
         "data": {
             "rows": table.rows,
+            "once": table.once,
             "series": [
                 {"name": one.name, "labels": one.labels, "array": f"y{i}", "x": f"x{i}"}
                 for i, one in enumerate(table.series)
@@ -263,6 +264,12 @@ def stamps(root: Path, study: str, id: str) -> dict[str, str]:
 
 
 # -------------------------------------------------------------------- parts
+
+
+def _once(numbers: Mapping[str, float]) -> list[str]:
+    """Numbers that belong to no step, in a line."""
+    told = [f"{name} {text.number(value)}" for name, value in list(numbers.items())[:12]]
+    return [f"Besides: {', '.join(told)}{', …' if len(numbers) > 12 else ''}"] if told else []
 
 
 def _system(study: str) -> str:

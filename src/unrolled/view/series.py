@@ -30,7 +30,7 @@ class Series:
     Attributes:
         name: the field.
         labels: the text fields that tell it from others of its name.
-        x: `[n]` steps; row numbers where none were logged.
+        x: `[n]` steps; row numbers in a run that logged none.
         y: `[n]` values.
     """
 
@@ -47,11 +47,13 @@ class Table:
     Attributes:
         rows: how many.
         series: the numbers.
+        once: numbers logged without a step in a run whose other rows have one, name -> the last value.
         notes: what could not be read or is not shown.
     """
 
     rows: int
     series: list[Series]
+    once: dict[str, float] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
 
 
@@ -188,7 +190,16 @@ def _table(columns: _Columns) -> Table:
                 numbers[name] = np.array([_number(value) for value in column], np.float64), there
     steps = columns.values.get("step", [])
     x = np.array([_number(value) for value in steps] + [np.nan] * (rows - len(steps)))
-    x = np.where(np.isnan(x), np.arange(rows), x)
+    stepped = ~np.isnan(x)
+    once: dict[str, float] = {}
+    if stepped.any():
+        for name, (column, there) in numbers.items():
+            loose = np.flatnonzero(there & ~stepped)
+            if len(loose):
+                once[name] = float(column[loose[-1]])
+                there &= stepped
+    else:
+        x = np.arange(rows, dtype=np.float64)
     groups: dict[tuple[str, ...], list[int]] = {}
     for row, group in enumerate(zip(*labels.values())) if labels else ():
         groups.setdefault(group, []).append(row)
@@ -202,7 +213,7 @@ def _table(columns: _Columns) -> Table:
                 made.append(Series(name, told, x[members_there], column[members_there]))
     if len(made) > SERIES:
         notes.append(f"{len(made):,} series were logged; the first {SERIES} are shown")
-    return Table(rows, made[:SERIES], notes)
+    return Table(rows, made[:SERIES], once, notes)
 
 
 def _number(value: Any) -> float:
