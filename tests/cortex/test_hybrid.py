@@ -25,12 +25,12 @@ def weights(net):
 
 def test_excitatory_weights_keep_each_units_order_and_forget_its_bias_and_size():
     w = torch.randn(5, 40, generator=torch.Generator().manual_seed(0))
-    wt = hybrid.excitatory(w)
+    wt = hybrid.excitatory(w, spread=0.25, reach=3.0)
     assert (wt >= 0.25).all()
     assert (wt <= 0.75).all()
     assert torch.allclose(wt.mean(1), torch.full((5,), 0.5), atol=0.02)
     assert torch.equal(wt.argmax(1), w.argmax(1))
-    assert torch.allclose(wt, hybrid.excitatory(7 * w + 3), atol=1e-5)
+    assert torch.allclose(wt, hybrid.excitatory(7 * w + 3, spread=0.25, reach=3.0), atol=1e-5)
 
 
 def test_a_unit_without_a_preference_gets_none():
@@ -67,7 +67,7 @@ def test_what_was_learned_in_rates_is_there_in_spikes():
     for _ in range(100):
         learn(rate, x, torch.tensor([0, 1]), memory)
     net = spiking(outputs=(2, 3))
-    hybrid.put(net, rate, LAYERS, spread=0.4)
+    hybrid.put(net, rate, LAYERS)
     act = net.read(net.present(x), "Output", "ActM").sum(2)
     assert act[0, 0] > act[0, 1]
     assert act[1, 1] > act[1, 0]

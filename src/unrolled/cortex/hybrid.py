@@ -27,7 +27,7 @@ from unrolled.cortex.rate.layers import Conv
 from unrolled.cortex.rate.net import Net
 
 
-def excitatory(weight: Tensor, spread: float = 0.25, reach: float = 3.0) -> Tensor:
+def excitatory(weight: Tensor, spread: float = 0.45, reach: float = 2.0) -> Tensor:
     """Signed weights `[units, senders]` as excitatory ones around 0.5: 0.5 + spread clip((w - mean) / (reach std), -1, 1).
 
     Mean and deviation are each unit's own. A spiking layer's inhibition grows with what comes in, for all its units
@@ -39,7 +39,7 @@ def excitatory(weight: Tensor, spread: float = 0.25, reach: float = 3.0) -> Tens
         reach: deviations at which it is reached.
 
     Example:
-        >>> excitatory(torch.tensor([[-3.0, 0.0, 3.0]]), reach=1.0).tolist()
+        >>> excitatory(torch.tensor([[-3.0, 0.0, 3.0]]), spread=0.25, reach=1.0).tolist()
         [[0.25, 0.5, 0.75]]
     """
     w = weight.flatten(1)
@@ -50,7 +50,7 @@ def excitatory(weight: Tensor, spread: float = 0.25, reach: float = 3.0) -> Tens
 
 @torch.no_grad()
 def put(
-    net: Network, rate: Net, layers: Mapping[str, str], *, spread: float = 0.25, reach: float = 3.0
+    net: Network, rate: Net, layers: Mapping[str, str], *, spread: float = 0.45, reach: float = 2.0
 ) -> None:
     """Start a spiking network from a rate-coded one of the same layers.
 
