@@ -20,8 +20,11 @@ def source(
     *,
     steps: int,
     training: str,
+    optional: Sequence[str] = (),
 ) -> Run:
     """The run that holds the cells: the one named, or this one, in which those that are missing are trained now.
+
+    A named run may lack the systems in `optional`.
 
     Raises:
         ValueError: the named run lacks some of the cells.
@@ -29,7 +32,7 @@ def source(
     if not matrix:
         for seed in seeds:
             for env_id in envs:
-                for system in systems:
+                for system in [*systems, *optional]:
                     shared.learn(run, env_id, system, seed, steps=steps, preset=training)
         return run
     there = Run.open(matrix)

@@ -69,12 +69,14 @@ def study(config: Config, run: Run) -> list[Claim]:
     there = table.source(
         run,
         config.matrix,
-        [*networks, *fields],
+        networks,
         config.envs,
         seeds,
         steps=config.steps,
         training=config.training,
+        optional=fields,
     )
+    run.log(trained=max(int(r["steps"]) for r in shared.rows(there, "done")), source=there.id)
     scores = table.scores(there, networks, config.envs, seeds)
     run.status(phase="tests")
     whole = scores.isfinite().all(1)
@@ -119,11 +121,22 @@ def study(config: Config, run: Run) -> list[Claim]:
     return judged(config, run)
 
 
+def compared(run: Run) -> list[dict[str, Any]]:
+    """Networks beside controls of their width, where both were trained and came to something."""
+    found = [r for r in run.metrics() if r.get("compared")]
+    return [
+        r
+        for r in found
+        if all(isinstance(r[k], int | float) and math.isfinite(r[k]) for k in ("network", "random", "linear"))
+    ]
+
+
 def judged(config: Config, run: Run) -> list[Claim]:
     """The claims."""
     common: dict[str, Any] = {"preset": config.preset, "hardware": run.hardware, "seeds": config.seeds}
     rows = {r["property"]: r for r in run.metrics() if r.get("property")}
-    games = f"{len(config.envs)} of the paper's 16 games, {config.steps:,} steps: the sign test's least p here is {significance.least_sign_p(len(config.envs)):.2g}"
+    steps = next(int(r["trained"]) for r in run.metrics() if r.get("trained"))
+    games = f"{len(config.envs)} of the paper's 16 games, {steps:,} steps: the sign test's least p here is {significance.least_sign_p(len(config.envs)):.2g}"
     made: list[Claim] = []
     for name, sign in [(n, -1) for n in tables.HELPS] + [(n, 1) for n in tables.HINDERS]:
         r, what = rows[name], "better" if sign < 0 else "worse"
@@ -162,12 +175,7 @@ def judged(config: Config, run: Run) -> list[Claim]:
               note=f"rank test {four['ranks']:.2f}, contingency {four['contingency']:.2f}; without any effect the sign test finds one in {false:.1%} of sets at a threshold of {0.05 / 13:.2%}: "
               "its games are played by the same networks and are no independent trials", source="computed by us", **common)
     )  # fmt: skip
-    pairs = [
-        r
-        for r in run.metrics()
-        if r.get("compared")
-        and all(isinstance(r[k], float) and math.isfinite(r[k]) for k in ("network", "random"))
-    ]
+    pairs = compared(run)
     for kind, name in (("random", "a random vector field"), ("linear", "nothing (a linear policy)")):
         wins, ties = sum(r["network"] > r[kind] for r in pairs), sum(r["network"] == r[kind] for r in pairs)
         trials = len(pairs) - ties
@@ -180,7 +188,7 @@ def judged(config: Config, run: Run) -> list[Claim]:
         made.append(
             Claim(f"biology-{kind}", f"a network plays better than {name} of its own width (share of network-game pairs)", paper="biological dynamics are an inductive bias", ours=share,
                   status="reproduced" if p < 0.05 and share > 0.5 else "direction only" if share > 0.5 else "not reproduced",
-                  note=f"{wins} of {trials}, interval {low:.2f} to {high:.2f}, sign test p {p:.2g} (networks of one width share a control, so pairs are not independent); "
+                  note=f"{wins} of {trials} (of {14 * len(config.envs)}: those whose controls were trained), interval {low:.2f} to {high:.2f}, sign test p {p:.2g} (networks of one width share a control, so pairs are not independent); "
                   + ", ".join(f"{e.split('-')[0]} {mean['network'][e]:.0f} against {mean[kind][e]:.0f}" for e in config.envs), source="asked by us; 2605.16321 has no such comparison", **common)
         )  # fmt: skip
     cells = [
@@ -248,10 +256,10 @@ def figures(run: Run) -> dict[str, tuple[Any, str]]:
         figure,
         "Mean ranks of networks with a property against those without; p of the exact permutation test, not adjusted.",
     )
-    pairs = [r for r in metrics if r.get("compared")]
+    pairs = compared(run)
     envs = list(dict.fromkeys(r["env"] for r in pairs))
-    figure = Figure(figsize=(4.2 * len(envs), 3.4), layout="constrained")
-    for ax, env_id in zip(map(axes, np.atleast_1d(figure.subplots(1, len(envs)))), envs):
+    figure = Figure(figsize=(4.2 * max(1, len(envs)), 3.4), layout="constrained")
+    for ax, env_id in zip(map(axes, np.atleast_1d(figure.subplots(1, max(1, len(envs))))), envs):
         mine = [r for r in pairs if r["env"] == env_id]
         ends = [
             min(min(r["random"], r["network"]) for r in mine),
