@@ -342,7 +342,7 @@ def test_a_live_run_streams_and_a_killed_one_is_lost(tmp_path, open_page):
 
 
 def test_nothing_sticks_out(runs, address, open_page):
-    for study in ("looped-fixture", "debate-fixture", "every-kind"):
+    for study in ("looped-fixture", "every-kind"):
         page = open_page(address, width=380)
         look(page, address, run=reference(runs, study))
         for width in (380, 800, 1600):

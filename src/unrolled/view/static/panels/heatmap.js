@@ -21,7 +21,7 @@ export default function panel(root, exhibit, context) {
 
   // Square cells where the columns have no names to make room for.
   function rowsOf(width) {
-    const across = single ? 1 : Math.min(maps.length, Math.max(1, Math.floor(width / 190)));
+    const across = single ? 1 : Math.min(maps.length, Math.max(1, Math.floor(width / 150)));
     return { across, down: Math.ceil(maps.length / across) };
   }
 
