@@ -113,7 +113,10 @@ class Training:
 
     @property
     def score(self) -> float:
-        """Mean return over the last fifth of training, as the paper scores: 10 bins of steps, mean of the last two."""
+        """Mean return over the last fifth of training, as the paper scores: 10 bins of steps, mean of the last two.
+
+        Only episodes that ended count: with many environments and few steps those that fell; `evaluate` has no such bias.
+        """
         return score(self.episodes, self.step)
 
     @property
