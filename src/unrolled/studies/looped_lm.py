@@ -150,7 +150,10 @@ def watched(model: LT2, tokens: Tensor, loops: int) -> Trajectory:
         torch.arange(loops + 1),
         {name: value.cpu() for name, value in records.items()},
         meta={
-            "tokens": tokens[0].tolist(), "loops": model.config.loops, "mixers": list(model.config.mixers), "unit": "loop",
+            "tokens": tokens[0].tolist(),
+            "loops": model.config.loops,
+            "mixers": list(model.config.mixers),
+            "unit": "loop",
         },
     )
 
