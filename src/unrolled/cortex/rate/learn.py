@@ -13,7 +13,7 @@
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor
@@ -51,6 +51,14 @@ class Step:
     def error(self) -> float:
         """Share of the batch that was predicted wrongly."""
         return self.wrong / self.count
+
+
+class Memory(Protocol):
+    """What turns changes into weights: `Momentum`, or anything else with its `apply`."""
+
+    def apply(self, net: Net, changes: Mapping[str, Tensor], factor: float = 1.0) -> None:
+        """Move the weights along the changes, at `factor` times the learning rate."""
+        ...
 
 
 class Momentum:
@@ -105,7 +113,7 @@ class Momentum:
 
 
 def learn(
-    net: Net, images: Tensor, labels: Tensor, memory: Momentum, *, factor: float = 1.0, **options: Any
+    net: Net, images: Tensor, labels: Tensor, memory: Memory, *, factor: float = 1.0, **options: Any
 ) -> Step:
     """One batch: `changes`, applied.
 
@@ -113,7 +121,7 @@ def learn(
         net: learns in place.
         images: `[batch, *shape]`.
         labels: integers `[batch]`, or targets `[batch, outputs]`.
-        memory: learning rate and velocities.
+        memory: learning rate and velocities: a `Momentum`, or what has its `apply`.
         factor: of the learning rate.
         options: of `changes`.
 
