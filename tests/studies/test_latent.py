@@ -1,6 +1,9 @@
 """The latent studies on a shrunken configuration."""
 
 import dataclasses
+import subprocess
+import sys
+import time
 
 import pytest
 import torch
@@ -203,3 +206,33 @@ def test_every_field_can_be_said_on_the_command_line(study):
     options = tyro.conf.OmitArgPrefixes[study.Config]
     config = tyro.cli(options, args=["--layers", "3", "--seed", "7"], default=study.tiny())
     assert (config.shape.layers, config.seed) == (3, 7)
+
+
+KILLED = """
+import sys
+from tests.studies.test_latent import latent_arithmetic, shrunken
+from unrolled.runs import Run
+with Run.create("demo", shrunken(latent_arithmetic, arms=("coconut", "pause")), root=sys.argv[1]) as run:
+    latent_arithmetic.study(shrunken(latent_arithmetic, arms=("coconut", "pause")), run)
+"""
+
+
+@pytest.mark.slow
+def test_a_study_killed_by_the_system_goes_on_bit_equal(tmp_path):
+    """SIGKILL as soon as a checkpoint lies in its folder: rows and claims are those of an undisturbed run."""
+    config = shrunken(latent_arithmetic, arms=("coconut", "pause"))
+    process = subprocess.Popen([sys.executable, "-c", KILLED, str(tmp_path / "a")])
+    try:
+        while process.poll() is None and not list(tmp_path.glob("a/demo/*/checkpoints/**/*.safetensors")):
+            time.sleep(0.002)
+    finally:
+        process.kill()
+        process.wait()
+    [folder] = (tmp_path / "a" / "demo").glob("2*")
+    assert Run.open(folder).state != "finished"
+    with Run.create("demo", config, root=tmp_path / "b") as whole:
+        first = latent_arithmetic.study(config, whole)
+    with Run.resume(folder) as resumed:
+        second = latent_arithmetic.study(config, resumed)
+    assert plain(Run.open(folder)) == plain(Run.open(whole.path))
+    assert [repr(claim) for claim in first] == [repr(claim) for claim in second]
