@@ -93,6 +93,41 @@ def test_back_and_forward(home, open_page):
     until(page, "document.querySelector('h1')?.textContent.includes('other-walk')")
 
 
+def test_before_a_run_is_chosen_the_page_says_how(home, open_page):
+    page = open_page(home, width=800)
+    page.goto(home)
+    page.get_by_text("Choose a run from the list").wait_for()
+    page.get_by_role("button", name="Show the list").click()
+    page.locator("#search").wait_for()
+
+
+def test_an_empty_folder_says_how_to_make_a_run(tmp_path, open_page):
+    with serving(tmp_path) as made:
+        page = open_page(made)
+        page.goto(made)
+        page.get_by_text("There are no runs here yet").wait_for()
+        page.close()
+
+
+def test_the_log_of_a_run_does_not_stretch_its_system_s_clock(root, open_page):
+    import torch
+
+    from unrolled.core import Trajectory
+
+    with Run.create("toy-steps", {"preset": "tiny", "seed": 0}, root=root) as run:
+        run.save_trajectory(Trajectory.from_records(torch.arange(11), {"x": torch.rand(11)}))
+        for step in range(0, 5000, 1000):
+            run.log(step=step, loss=1.0)
+    with serving(root) as made:
+        page = open_page(made)
+        page.goto(f"{made}#run=toy-steps/{run.id}")
+        until(page, "document.querySelector('.when')?.textContent === 'step 0 / 10'")
+        page.wait_for_selector("section[data-kind=metrics]")
+        page.wait_for_timeout(300)
+        assert told(page) == "step 0 / 10"
+        page.close()
+
+
 def test_filters_and_words_narrow_the_list(home, open_page):
     page = open_page(home)
     page.goto(home)

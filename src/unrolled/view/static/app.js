@@ -110,18 +110,19 @@ async function start() {
         }));
       }
       place.classList.toggle("two", boards.length === 2);
-      if (!boards.length) {
-        scrub.clear();
-        place.replaceChildren(welcome());
-      }
+      if (!boards.length) scrub.clear();
       document.title = wanted.length ? `${wanted.map((text) => reference(text).study).join(" and ")} · unrolled view` : "unrolled view";
       listen();
     }
+    if (!boards.length) place.replaceChildren(welcome());
     scrub.want({ unit: state.unit, t: state.t === undefined || state.t === null ? undefined : Number(state.t) });
   }
 
   function welcome() {
-    if (rows.length) return element("p", { class: "welcome", text: "Choose a run from the list. ⇄ puts a second one beside it." });
+    if (rows.length) {
+      const open = element("button", { type: "button", class: "menu", onclick: (event) => { event.stopPropagation(); drawer(true); } }, "Show the list");
+      return element("div", { class: "welcome" }, element("p", { text: "Choose a run from the list. ⇄ puts a second one beside it." }), open);
+    }
     return element("div", { class: "welcome" }, element("p", { text: "There are no runs here yet. Make one:" }), element("pre", { text: "unrolled run debate-recorded --preset tiny" }));
   }
 

@@ -47,13 +47,19 @@ export function scrubber(root, { onMove }) {
     const atEnd = t.length > 1 && position === t.length - 1;
     const value = t[position];
     const last = t.length;
-    t = clocks.has(unit) ? union([...clocks.get(unit).values()]) : new Float64Array(0);
+    t = clocks.has(unit) ? union(counted(clocks.get(unit))) : new Float64Array(0);
     const target = wanted && wanted.t !== undefined && (!wanted.unit || wanted.unit === unit) ? wanted.t : value;
     bar.hidden = t.length < 2;
     range.max = String(Math.max(0, t.length - 1));
     // Whoever looks at the newest of a live run goes on doing so.
     if (atEnd && !wanted && t.length > last) move(t.length - 1, true);
     else move(target === undefined || Number.isNaN(target) ? 0 : nearest(t, target), true);
+  }
+
+  // A run's log may count in steps of its own beside a system that counts in steps: then the system's are the clock.
+  function counted(owners) {
+    const systems = [...owners].filter(([owner]) => !owner.endsWith("|metrics"));
+    return (systems.length ? systems : [...owners]).map(([, times]) => times);
   }
 
   function leading(names) {
