@@ -55,11 +55,11 @@ class Config:
 
     preset: str = "tiny"
     seed: int = 0
-    problems: int = 32
-    thoughts: int = 24
-    relays: int = 4
+    problems: int = 24
+    thoughts: int = 16
+    relays: int = 2
     """problems that two agents solve, handing on their cache, or their words"""
-    batch: int = 16
+    batch: int = 12
     model: str = ""
     """folder of a causal language model of transformers with a chat template; SmolLM2-135M-Instruct if empty"""
     items: str = ""
