@@ -52,7 +52,7 @@ def main(argv: Sequence[str]) -> int:
 
     table = Table(box=None, pad_edge=False, header_style="bold")
     for name in ("method", "architecture", "representation", "computation", "optimization", "paper"):
-        table.add_column(name)
+        table.add_column(name, no_wrap=name in ("method", "paper"), overflow="fold")
     for name in methods.names():
         method = methods.load(name)
         cell = method.cell
