@@ -244,7 +244,7 @@ def need(run: Run, arm: str, **common: Any) -> list[Claim]:
         made.append(Claim(
             f"{arm}-{control}", f"the answers of {arm} need its thoughts: share right with thoughts {control}", ours=mean, spread=spread,
             seeds=len(changed), status="reproduced" if hurt else "not reproduced", source="2412.06769; 2512.21711 finds thoughts largely inert",
-            note=f"untouched {summarize(whole)[0]:.3f}; {tested(p)}; holds where p < .01 on every seed", **common,
+            note=f"untouched {summarize(whole)[0]:.3f}; {p_values(p)}; holds where p < .01 on every seed", **common,
         ))  # fmt: skip
     return made
 
@@ -271,18 +271,18 @@ def listed(values: Sequence[float], digits: int = 3) -> str:
     return ", ".join(f"{value:.{digits}f}" for value in values)
 
 
-def tested(p: Sequence[float]) -> str:
+def p_values(p: Sequence[float]) -> str:
     """McNemar's p of each seed, for a note.
 
     Example:
-        >>> tested([0.25, 1e-9])
+        >>> p_values([0.25, 1e-9])
         'McNemar p 0.2500, < 0.0001'
     """
     return "McNemar p " + ", ".join(f"{value:.4f}" if value >= 1e-4 else "< 0.0001" for value in p)
 
 
 def chain(count: int, *, seed: int, ops: tuple[int, int], modulus: int) -> list[Problem]:
-    """Arithmetic from left to right modulo a small number, for models too small for stories: "3 + 4 * 2", steps "3+4=2".
+    """Arithmetic from left to right modulo a small number, for models too small for stories: "3 + 4 * 2", first step "3+4=2" modulo 5.
 
     Every intermediate value is a single token, a step is one operation, and since sums and products do not commute the
     answer needs the operations one after the other.
@@ -299,7 +299,7 @@ def chain(count: int, *, seed: int, ops: tuple[int, int], modulus: int) -> list[
     Example:
         >>> [problem] = chain(1, seed=0, ops=(2, 2), modulus=5)
         >>> problem.question, problem.steps, problem.answer
-        ('3 - 1 - 3', ('3-1=2', '2-3=4'), '4')
+        ('3 + 3 * 3', ('3+3=1', '1*3=3'), '3')
     """
     if count < 0 or not 1 <= ops[0] <= ops[1] or not 2 <= modulus <= 10:
         raise ValueError(

@@ -187,7 +187,7 @@ def claims(config: Config, run: Run) -> list[Claim]:
         made.append(Claim(
             f"{first}-over-{second.replace(', ', '-').replace(' ', '-')}", f"{said} (difference in share right)", paper=gap, ours=one - two,
             seeds=len(p), status=latent.verdict(more, more, gap is None),
-            note=f"{where}: {one:.3f} against {two:.3f}; {latent.tested(p)}; holds where p < .01 on every seed"
+            note=f"{where}: {one:.3f} against {two:.3f}; {latent.p_values(p)}; holds where p < .01 on every seed"
             + ("; here it is the other way round" if less else ""), source="2412.06769, table 1; A14", **common,
         ))  # fmt: skip
     for arm in ("coconut", "codi"):

@@ -345,7 +345,7 @@ def _compared(config: Config, run: Run, name: str, vocabulary: int, m: int, comm
         f"{name}-{vocabulary}-{m}", f"{name}: {m} vector{'s bring' if m > 1 else ' brings'} more than {m} token{'s' if m > 1 else ''} of {vocabulary} (bits decodable, difference)",
         ours=average, spread=spread, seeds=len(p), unit="bits", status="reproduced" if more and ahead and can < end else "direction only" if more else "not reproduced",
         note=f"{mine:.2f} against {theirs:.2f} bits (tokens can say {can:.0f} and said {used:.2f}, the measure ends at {end:.0f}); class right: "
-        f"{latent.summarize(a)[0]:.3f} against {latent.summarize(b)[0]:.3f}, {latent.tested(p)}; reproduced: more bits, and more classes right with p < .01, on every seed; "
+        f"{latent.summarize(a)[0]:.3f} against {latent.summarize(b)[0]:.3f}, {latent.p_values(p)}; reproduced: more bits, and more classes right with p < .01, on every seed; "
         "direction only: more bits alone, or tokens that could have said it all" + ("" if can < end else ": what is missing was lost in training through them"), source="2604.02029, section 2.2: no number", **common,
     )  # fmt: skip
 

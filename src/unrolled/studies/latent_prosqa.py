@@ -167,7 +167,7 @@ def claims(config: Config, run: Run) -> list[Claim]:
             f"{first}-{second.replace(', ', '-').replace(' ', '-')}", said if wanted else f"no: {said}", unit="difference in share right",
             paper=round(PUBLISHED[first] - PUBLISHED[second], 3), ours=average, spread=spread, seeds=len(p),
             status=latent.verdict(holds and _learned(run, config), holds and _learned(run, config), same),
-            note=f"{where}; {first}: {latent.listed(one)}; {second}: {latent.listed(two)}; {latent.tested(p)}; "
+            note=f"{where}; {first}: {latent.listed(one)}; {second}: {latent.listed(two)}; {latent.p_values(p)}; "
             + "; ".join(f"{arm} says {row['said']:.1f} tokens after {row['thoughts']:.1f} thoughts" for arm, row in told.items())
             + ("" if _learned(run, config) else "; no arm is better than a coin with p < .01: nothing was learned that could be compared"),
             source="2412.06769, table 1" + ("; latent fact sheet, b.1: p = .845" if second == "pause" else ""), **common,

@@ -221,7 +221,7 @@ def claims(config: Config, run: Run) -> list[Claim]:
         made.append(Claim(
             name, f"{what} (share)", paper=paper, ours=average, spread=deviation, seeds=len(theirs),
             status=latent.verdict(more and (paper is None or 0.70 <= average <= 0.83), more, same or paper is None),
-            note=f"seeds: {latent.listed(theirs)}; coconut {mean:.3f}; {latent.tested(p)}"
+            note=f"seeds: {latent.listed(theirs)}; coconut {mean:.3f}; {latent.p_values(p)}"
             + ("; the other way round" if less else "" if more else "; no difference that p < .01 on every seed would show"),
             source="2505.12514, section 5; A15" if paper else "latent fact sheet, A14", **common,
         ))  # fmt: skip
