@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import torch
+from scipy.stats import binomtest
 
 from unrolled.core import require
 from unrolled.instruments.reading import COLORS, axes
@@ -230,21 +231,31 @@ def verdict(holds: bool, leans: bool, same: bool) -> Any:
     return "direction only" if holds or leans else "not reproduced"
 
 
-def need(run: Run, arm: str, **common: Any) -> list[Claim]:
+def need(run: Run, arm: str, chance: float = 0.0, **common: Any) -> list[Claim]:
     """A claim for each control of an arm: do its answers need the thoughts as they are?"""
     made: list[Claim] = []
     whole = accuracies(run, arm)
+    answers = "".join(row["correct"] for row in rows(run, "correct", arm=arm, control="none"))
+    # below or at chance there is nothing that thoughts could have been needed for
+    knows = (
+        not chance or binomtest(answers.count("1"), max(1, len(answers)), chance, "greater").pvalue < ALPHA
+    )
     for control in CONTROLS:
         changed = accuracies(run, arm, control)
         if not changed:
             continue
         p = against(run, arm, arm, other_control=control)
         mean, spread = summarize(changed)
-        hurt = all(value < ALPHA for value in p) and all(a > b for a, b in zip(whole, changed, strict=True))
+        hurt = (
+            knows
+            and all(value < ALPHA for value in p)
+            and all(a > b for a, b in zip(whole, changed, strict=True))
+        )
         made.append(Claim(
             f"{arm}-{control}", f"the answers of {arm} need its thoughts: share right with thoughts {control}", ours=mean, spread=spread,
             seeds=len(changed), status="reproduced" if hurt else "not reproduced", source="2412.06769; 2512.21711 finds thoughts largely inert",
-            note=f"untouched {summarize(whole)[0]:.3f}; {p_values(p)}; holds where p < .01 on every seed", **common,
+            note=f"untouched {summarize(whole)[0]:.3f}; {p_values(p)}; holds where p < .01 on every seed"
+            + ("" if knows else "; untouched it is no better than chance, so nothing follows"), **common,
         ))  # fmt: skip
     return made
 

@@ -172,7 +172,7 @@ def claims(config: Config, run: Run) -> list[Claim]:
             + ("" if _learned(run, config) else "; no arm is better than a coin with p < .01: nothing was learned that could be compared"),
             source="2412.06769, table 1" + ("; latent fact sheet, b.1: p = .845" if second == "pause" else ""), **common,
         ))  # fmt: skip
-    made += latent.need(run, "coconut", **common)
+    made += latent.need(run, "coconut", chance=0.5, **common)
     if not same:
         made.append(Claim.not_attempted(
             "gpt2", "ProsQA with GPT-2: Coconut 97.0, pause 96.6, CoT 77.5-83, no CoT 76.7 %", paper="97.0 / 96.6 / 77.5-83 / 76.7",
