@@ -2,12 +2,19 @@ import asyncio
 import json
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
 from unrolled.runs import Run, atomic
 from unrolled.view import events
 from unrolled.view.events import Watcher
+
+
+def apart(coroutine):
+    """Run to its end in a thread of its own: Playwright's loop goes on in this one once a browser test has run."""
+    with ThreadPoolExecutor(1) as pool:
+        pool.submit(asyncio.run, coroutine).result()
 
 
 @pytest.fixture(autouse=True)
@@ -51,7 +58,7 @@ def listening(root, watched=()):
                 await stream.aclose()
                 await watcher.close()
 
-        asyncio.run(main())
+        apart(main())
 
     return decorate
 
@@ -122,7 +129,7 @@ def test_nobody_listens_nobody_looks(root):
             await until(lambda: watcher._task.done())
         await watcher.close()
 
-    asyncio.run(main())
+    apart(main())
 
 
 def test_a_page_that_sleeps_does_not_fill_the_memory(root):

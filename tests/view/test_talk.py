@@ -3,6 +3,7 @@ import json
 import threading
 import time
 import types
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -11,6 +12,13 @@ from unrolled.core import Trajectory
 from unrolled.runs import atomic
 from unrolled.view import talk
 from unrolled.view.talk import Talker
+
+
+def apart(coroutine):
+    """Run to its end in a thread of its own: Playwright's loop goes on in this one once a browser test has run."""
+    with ThreadPoolExecutor(1) as pool:
+        pool.submit(asyncio.run, coroutine).result()
+
 
 ORIGIN = {"origin": "http://127.0.0.1:8420"}
 
@@ -157,7 +165,7 @@ def test_one_question_at_a_time_and_none_when_the_asker_has_left(network, root):
             await asyncio.sleep(0.01)
         assert seen == [True]
 
-    asyncio.run(main())
+    apart(main())
 
 
 def test_an_answer_that_takes_too_long_is_given_up(network, root, monkeypatch):
@@ -171,7 +179,7 @@ def test_an_answer_that_takes_too_long_is_given_up(network, root, monkeypatch):
         with pytest.raises(TimeoutError):
             await Talker(root).ask(network.question, here)
 
-    asyncio.run(main())
+    apart(main())
 
 
 def test_without_the_language_game_it_says_so(client, network, monkeypatch):

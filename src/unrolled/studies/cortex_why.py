@@ -288,7 +288,7 @@ def slowed(rule: Rule, tau: float) -> Rule:
 
     Example:
         >>> [round(1 + td.fast_slow(1, 0, tau_slow=t) / td.fast_slow(0, 1, tau_slow=t), 3) for t in (40, 70)]
-        [0.031, 0.233]
+        [0.031, 0.137]
     """
     left = 1 + td.fast_slow(1, 0, tau_slow=tau) / td.fast_slow(0, 1, tau_slow=tau)
 
