@@ -157,6 +157,11 @@ def test_prosqa_is_not_judged_where_nothing_was_learned(tmp_path):
     judged = {claim.id: claim for claim in latent_prosqa.claims(config, blind)}
     assert judged["coconut-pause"].status == "not reproduced"
     assert "nothing was learned" in judged["coconut-pause"].note
+    apart = answered(tmp_path / "d", {"cot": [coin], "no-cot": [right], "pause": [coin], "coconut": [coin]})
+    judged = {claim.id: claim for claim in latent_prosqa.claims(config, apart)}
+    assert judged["coconut-pause"].status == "not reproduced", (
+        "what another arm learned says nothing of these two"
+    )
     even = answered(tmp_path / "b", {"cot": [coin], "no-cot": [coin], "pause": [right], "coconut": [right]})
     judged = {claim.id: claim for claim in latent_prosqa.claims(config, even)}
     assert judged["coconut-pause"].status == judged["coconut-cot"].status == "direction only"

@@ -163,13 +163,14 @@ def claims(config: Config, run: Run) -> list[Claim]:
         told = {arm: latent.rows(run, "said", arm=arm, control="none")[-1] for arm in (first, second)}
         # where the paper finds no difference, none found is what is reproduced
         holds = more if wanted else not (more or less)
+        learned = any(_learned(run, arm) for arm in (first, second))
         made.append(Claim(
             f"{first}-{second.replace(', ', '-').replace(' ', '-')}", said if wanted else f"no: {said}", unit="difference in share right",
             paper=round(PUBLISHED[first] - PUBLISHED[second], 3), ours=average, spread=spread, seeds=len(p),
-            status=latent.verdict(holds and _learned(run, config), holds and _learned(run, config), same),
+            status=latent.verdict(holds and learned, holds and learned, same),
             note=f"{where}; {first}: {latent.listed(one)}; {second}: {latent.listed(two)}; {latent.p_values(p)}; "
             + "; ".join(f"{arm} says {row['said']:.1f} tokens after {row['thoughts']:.1f} thoughts" for arm, row in told.items())
-            + ("" if _learned(run, config) else "; no arm is better than a coin with p < .01: nothing was learned that could be compared"),
+            + ("" if learned else "; neither is better than a coin with p < .01: nothing was learned that could be compared"),
             source="2412.06769, table 1" + ("; latent fact sheet, b.1: p = .845" if second == "pause" else ""), **common,
         ))  # fmt: skip
     made += latent.need(run, "coconut", chance=0.5, **common)
@@ -182,15 +183,12 @@ def claims(config: Config, run: Run) -> list[Claim]:
     return made
 
 
-def _learned(run: Run, config: Config) -> bool:
-    """Whether any arm answers better than a coin between the two candidates, p < .01."""
+def _learned(run: Run, arm: str) -> bool:
+    """Whether an arm answers better than a coin between the two candidates, p < .01."""
     from scipy.stats import binomtest
 
-    for arm in config.arms:
-        correct = "".join(row["correct"] for row in latent.rows(run, "correct", arm=arm, control="none"))
-        if correct and binomtest(correct.count("1"), len(correct), 0.5, "greater").pvalue < latent.ALPHA:
-            return True
-    return False
+    correct = "".join(row["correct"] for row in latent.rows(run, "correct", arm=arm, control="none"))
+    return bool(correct and binomtest(correct.count("1"), len(correct), 0.5, "greater").pvalue < latent.ALPHA)
 
 
 def figures(run: Run) -> dict[str, tuple[Any, str]]:
