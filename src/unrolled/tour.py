@@ -61,7 +61,8 @@ def main(root: str = "runs") -> int:
         console.print(Text.assemble("every step, with a scrubber: ", (short(site), "bold")), soft_wrap=True)
     where = "" if root == "runs" else f" --runs {root}"
     console.print(
-        f"live, and to talk to the network that learned: unrolled view{where}   (http://127.0.0.1:8420/)"
+        f"live, and to talk to the network that learned: unrolled view{where}   (http://127.0.0.1:8420/)",
+        soft_wrap=True,
     )
     say(f"{time.monotonic() - began:.0f} s; open these in a browser, then: unrolled list")
     return 0
