@@ -90,7 +90,7 @@ def show(config: Config, run: Run) -> None:
         "talk", "talk", title=f"Talk to {config.network}", unit="", data={
             "about": f"{config.network}, frozen, between two linear interfaces that have learned to balance a pole: what you say "
             "becomes a moment of that game, and its own dynamics answer.",
-            "examples": ["stay balanced", "lean to the left", "hold still"], "model": "policy.safetensors", "wide": True, "order": -1,
+            "examples": ["stay balanced", "lean to the left", "do not let the pole fall"], "model": "policy.safetensors", "wide": True, "order": -1,
         },
     )  # fmt: skip
     env = envs.make(ENV, 1, seed=config.seed)
